@@ -1,0 +1,1 @@
+"""Cache policies: which slots are recomputed now."""

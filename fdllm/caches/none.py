@@ -1,0 +1,17 @@
+"""Recompute everything at every step; keep nothing."""
+
+from typing import ClassVar, final
+
+from fdllm.caches.base import CachePolicy, Rows, Step
+
+
+@final
+class NoCache(CachePolicy):
+    """The uncached baseline: exact for every model and every policy."""
+
+    stores: ClassVar[bool] = False
+    attention: ClassVar[tuple[str, ...]] = ("full", "block-causal")
+
+    def rows(self, step: Step) -> Rows:
+        """Answer every slot."""
+        return Rows(range(step.length))

@@ -1,0 +1,82 @@
+"""What every component is: a frozen set of settings, found by name, printable as the record of a run."""
+
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fdllm import registry
+
+
+class Component(BaseModel):
+    """Settings of one part of a decoder. Fields are the keys of its config table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @classmethod
+    def registered_name(cls, group: str) -> str:
+        """Look up the name this class is registered under, or its class name when it is not."""
+        for name, entry in registry.names(group).items():
+            if (entry.module_name, entry.object_name) == (cls.__module__, cls.__qualname__):
+                return name
+        return cls.__name__
+
+    def with_settings(self, **settings: Any) -> Self:
+        """Copy with some settings changed and all of them checked again."""
+        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **settings})
+
+
+C = TypeVar("C", bound=Component)
+
+
+class SettingError(ValueError):
+    """A setting is wrong; the message names its key and what would be right."""
+
+
+def build(group: str, given: Any, base: type[C], where: str) -> C:
+    """Make a component from a name, a table with `name`, or a component.
+
+    Args:
+        group: entry-point group without its prefix, such as `policies`.
+        given: `"threshold"`, `{"name": "threshold", "threshold": 0.9}` or an instance of `base`.
+        base: the abstract class the result must extend.
+        where: the argument or table, for messages, such as `policy`.
+
+    Raises:
+        SettingError: no name, an unknown or wrong key.
+        registry.UnknownNameError, registry.PluginError: from the look-up.
+
+    """
+    if isinstance(given, base):
+        return given
+    table = {"name": given} if isinstance(given, str) else given
+    if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+        raise SettingError(
+            f"{where}: wanted a name, a table with 'name', or a {base.__name__}, got {given!r}; "
+            f"installed: {', '.join(sorted(registry.names(group)))}"
+        )
+    settings = {key: value for key, value in table.items() if key != "name"}
+    kind = registry.load(group, table["name"])
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        entry = registry.names(group)[table["name"]]
+        raise registry.PluginError(f"{where} {table['name']!r} of {registry.owner(entry)} is not a {base.__name__}")
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        raise SettingError(explain(error, where, kind)) from None
+
+
+def explain(error: ValidationError, where: str, kind: type[BaseModel]) -> str:
+    """Write pydantic's findings one a line: `policy.treshold: not a key; did you mean ...`."""
+    from difflib import get_close_matches
+
+    lines = []
+    for found in error.errors(include_url=False):
+        key = ".".join([where, *(str(part) for part in found["loc"])])
+        if found["type"] == "extra_forbidden":
+            known = sorted(kind.model_fields)
+            close = get_close_matches(str(found["loc"][-1]), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known) or 'none'}"
+            lines.append(f"{key}: no such key; {hint}")
+        else:
+            lines.append(f"{key}: {found['msg']}, got {found['input']!r}")
+    return "\n".join(lines)

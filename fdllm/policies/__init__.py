@@ -1,0 +1,1 @@
+"""Unmasking policies: which open slots are committed now."""

@@ -1,0 +1,1 @@
+"""Schedules: which slots may be decided now."""
