@@ -1,5 +1,6 @@
 """What every component is: a frozen set of settings, found by name, printable as the record of a run."""
 
+from difflib import get_close_matches
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -66,17 +67,40 @@ def build(group: str, given: Any, base: type[C], where: str) -> C:
 
 
 def explain(error: ValidationError, where: str, kind: type[BaseModel]) -> str:
-    """Write pydantic's findings one a line: `policy.treshold: not a key; did you mean ...`."""
-    from difflib import get_close_matches
+    """Write pydantic's findings one a line: `policy.treshold: no such key; did you mean ...`.
 
-    lines = []
-    for found in error.errors(include_url=False):
-        key = ".".join([where, *(str(part) for part in found["loc"])])
-        if found["type"] == "extra_forbidden":
-            known = sorted(kind.model_fields)
-            close = get_close_matches(str(found["loc"][-1]), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known) or 'none'}"
-            lines.append(f"{key}: no such key; {hint}")
-        else:
-            lines.append(f"{key}: {found['msg']}, got {found['input']!r}")
-    return "\n".join(lines)
+    Args:
+        error: what building a `kind` raised.
+        where: the table the keys stand in, such as `policy`, or "" at the top of a file.
+        kind: the model, for the names it knows.
+
+    """
+    return "\n".join(_finding(dict(found), where, kind) for found in error.errors(include_url=False))
+
+
+def _finding(found: dict[str, Any], where: str, kind: type[BaseModel]) -> str:
+    cause = found.get("ctx", {}).get("error")
+    if isinstance(cause, SettingError):
+        # a component inside the table: its message carries its own key
+        return str(cause)
+    key = ".".join(str(part) for part in (where, *found["loc"]) if part != "")
+    if found["type"] == "extra_forbidden":
+        known = sorted(_table(kind, found["loc"][:-1]).model_fields)
+        close = get_close_matches(str(found["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known) or 'none'}"
+        return f"{key}: no such key; {hint}"
+    if found["type"] == "missing":
+        return f"{key}: required, add it"
+    if cause is not None:
+        return f"{key}: {cause}" if key else str(cause)
+    return f"{key}: {found['msg']}, got {found['input']!r}"
+
+
+def _table(kind: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel]:
+    """Follow nested tables to the one a key was found in."""
+    for key in path:
+        inner = kind.model_fields[str(key)].annotation if key in kind.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        kind = inner
+    return kind

@@ -83,3 +83,8 @@ def load(group: str, name: str) -> Any:
             f"{SINGULAR[group]} {name!r} of {owner(installed[name])} cannot be imported: "
             f"{type(error).__name__}: {error}; repair or uninstall that package"
         ) from error
+
+
+def discover() -> dict[str, dict[str, str]]:
+    """Say what is installed: group to name to the distribution that offers it. Imports nothing."""
+    return {group: {name: owner(entry) for name, entry in sorted(names(group).items())} for group in GROUPS}

@@ -1,13 +1,13 @@
 """What flows along an edge of the step graph: dims, kind and unit, as aliases of Tensor.
 
 Dims: B rows of the batch, W slots of the decode window, N slots of the canvas, V ids of the
-vocabulary, D hidden width, R slots recomputed by a forward. `1` broadcasts. A component
+vocabulary, D hidden width. `1` broadcasts. A component
 annotates its parameters with these aliases; an alias of your own is
 `Annotated[Tensor, Port("B W", "float", "bit")]`.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import Tensor
 
@@ -41,7 +41,8 @@ Hidden = Annotated[Tensor, Port("B W D", "float", "activation")]
 CanvasTokens = Annotated[Tensor, Port("B N", "int64", "token id")]
 CanvasMask = Annotated[Tensor, Port("B N", "bool")]
 Slots = Annotated[Tensor, Port("B W", "int64", "slot")]
-Rows = Annotated[Tensor, Port("B R", "int64", "slot")]
-Picks = Annotated[Tensor, Port("B W", "int64", "row of the forward")]
-Visible = Annotated[Tensor, Port("B 1 R N", "bool")]
 NoiseKey = Annotated[Tensor, Port("B W", "int64", "noise key")]
+
+# not tensors: how the engine hands the forward its indices and its K/V
+FeedPort = Annotated[Any, Port("", "feed")]
+StorePort = Annotated[Any, Port("", "store")]

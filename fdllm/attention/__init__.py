@@ -1,0 +1,1 @@
+"""Attention backends: how queries of the computed slots attend to the slots of the store."""

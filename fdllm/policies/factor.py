@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import torch
 from pydantic import Field
 
-from fdllm.policies._select import ranks
+from fdllm.ranking import ranks
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.types import Mask, Probability
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from pydantic import Field, model_validator
 
-from fdllm.policies._select import best
+from fdllm.ranking import best
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.types import Count, Entropy, Mask, Probability, Uniform
 

@@ -1,0 +1,105 @@
+"""The canvas: tokens and state of every slot of a batch, owned by the engine.
+
+A row is its prompt, then `max_new_tokens` slots, then padding up to the longest row; slot =
+absolute position. Whether a slot is open is a state of its own, never `token == mask id`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fdllm.passes.resolve import Column
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """State that one step hands to the next.
+
+    Attributes:
+        rows: index of each row in the call, in batch order.
+        row_ids: identity of each row for its noise.
+        prompts: prompt length of each row, in slots.
+        num_new: slots of the response.
+        tokens: int64[B N].
+        open_slots: slots not decided yet, bool[B N].
+        stale: slots whose token changed since their K/V was computed, bool[B N]; they all are at first.
+        columns: further state by name, [B N] or [B 1].
+
+    """
+
+    rows: tuple[int, ...]
+    row_ids: tuple[int, ...]
+    prompts: tuple[int, ...]
+    num_new: int
+    tokens: Tensor
+    open_slots: Tensor
+    stale: Tensor
+    columns: Mapping[str, Tensor]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Slots of each row, padding left out."""
+        return [prompt + self.num_new for prompt in self.prompts]
+
+    def slots(self, window: range) -> list[range]:
+        """A range of response slots as slots of each row's canvas."""
+        return [range(prompt + window.start, prompt + window.stop) for prompt in self.prompts]
+
+    def stale_slots(self, i: int) -> Callable[[], list[int]]:
+        """A function that reads the stale slots of a row of the batch from the device."""
+        return lambda: self.stale[i, : self.prompts[i] + self.num_new].nonzero().flatten().tolist()
+
+    def response(self) -> Tensor:
+        """Index of the response slots, int64[B num_new]."""
+        starts = torch.tensor(self.prompts, device=self.tokens.device)[:, None]
+        return starts + torch.arange(self.num_new, device=self.tokens.device)
+
+    def keep(self, indices: list[int]) -> "Canvas":
+        """Copy with some rows of the batch, by batch index."""
+        at = torch.tensor(indices, device=self.tokens.device)
+        return replace(
+            self,
+            rows=tuple(self.rows[i] for i in indices),
+            row_ids=tuple(self.row_ids[i] for i in indices),
+            prompts=tuple(self.prompts[i] for i in indices),
+            tokens=self.tokens[at],
+            open_slots=self.open_slots[at],
+            stale=self.stale[at],
+            columns={name: column[at] for name, column in self.columns.items()},
+        )
+
+
+def start(
+    prompts: list[list[int]],
+    row_ids: list[int],
+    num_new: int,
+    mask_id: int,
+    columns: Mapping[str, Column],
+    device: torch.device,
+) -> Canvas:
+    """Lay out prompts and open slots, every column at its fill."""
+    num_slots = max(map(len, prompts)) + num_new
+    tokens = torch.full((len(prompts), num_slots), mask_id)
+    open_slots = torch.zeros(len(prompts), num_slots, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt)] = torch.tensor(prompt)
+        open_slots[row, len(prompt) : len(prompt) + num_new] = True
+    return Canvas(
+        rows=tuple(range(len(prompts))),
+        row_ids=tuple(row_ids),
+        prompts=tuple(map(len, prompts)),
+        num_new=num_new,
+        tokens=tokens.to(device),
+        open_slots=open_slots.to(device),
+        stale=torch.ones_like(open_slots).to(device),
+        columns={name: blank(column, len(prompts), num_slots, device) for name, column in columns.items()},
+    )
+
+
+def blank(column: Column, batch: int, num_slots: int, device: torch.device) -> Tensor:
+    """Make a column that holds its fill everywhere."""
+    dtype = {"float": torch.float32, "int64": torch.int64, "bool": torch.bool}[column.port.kind]
+    width = 1 if column.port.dims == "B 1" else num_slots
+    return torch.full((batch, width), column.fill, dtype=dtype, device=device)

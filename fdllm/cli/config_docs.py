@@ -1,0 +1,103 @@
+"""Write `docs/config.md` from the components: `python -m fdllm.cli.config_docs > docs/config.md`."""
+
+import inspect
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from fdllm import registry
+from fdllm.config import PARTS, GenerateTable, ModelTable
+
+HEAD = """# The config file
+
+<!-- written by `make docs` from the components; do not edit -->
+
+A run as tables, in TOML, YAML or JSON. Every key has a default, so an empty file is a run of the built-in model.
+An unknown key is an error. On the command line `--set table.key=value` changes one key, and
+`--set policy=top-k` names another component and drops the keys of the one before.
+
+```toml
+{example}```
+"""
+
+EXAMPLE = """[model]
+path = "GSAI-ML/LLaDA-8B-Instruct"
+dtype = "bfloat16"
+
+[generate]
+max_new_tokens = 256
+block_length = 32
+
+[cache]
+name = "dual"
+
+[policy]
+name = "threshold"
+threshold = 0.9
+"""
+
+BOUNDS = {
+    "minimum": "{} or more",
+    "exclusiveMinimum": "more than {}",
+    "maximum": "{} or less",
+    "exclusiveMaximum": "less than {}",
+    "minLength": "not empty",
+}
+
+
+def config_markdown() -> str:
+    """Give the whole page: the fixed tables, then every component that fdllm itself registers."""
+    parts = [HEAD.format(example=EXAMPLE)]
+    for name, kind in (("model", ModelTable), ("generate", GenerateTable)):
+        parts += [f"## [{name}]\n\n{_summary(kind)}\n", _keys(kind)]
+    for name, part in PARTS.items():
+        parts.append(f"## [{name}]\n\n`name` is `{part.default}` unless given. A package of your own may add names.\n")
+        for member, kind in _own(part.group):
+            parts += [f'### {name}.name = "{member}"\n\n{_summary(kind)}\n', _keys(kind)]
+    return "\n".join(parts)
+
+
+def _own(group: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, entry in sorted(registry.names(group).items()):
+        if entry.distro is not None and entry.distro.name == "fdllm":
+            yield name, registry.load(group, name)
+
+
+def _summary(kind: type[BaseModel]) -> str:
+    return (inspect.getdoc(kind) or "").replace("\n\n", "\n").strip()
+
+
+def _keys(kind: type[BaseModel]) -> str:
+    properties = kind.model_json_schema()["properties"]
+    if not properties:
+        return "No keys.\n"
+    rows = ["| key | type | default | bounds | meaning |", "|---|---|---|---|---|"]
+    for key, schema in properties.items():
+        (shape,) = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
+        cells = (f"`{key}`", _type(shape), _default(schema), _bounds(shape), schema["description"])
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _type(shape: dict[str, Any]) -> str:
+    if "enum" in shape:
+        return ", ".join(f"`{json.dumps(value)}`" for value in shape["enum"])
+    if shape["type"] == "array":
+        return f"list of {shape['items']['type']}"
+    return str(shape["type"])
+
+
+def _default(schema: dict[str, Any]) -> str:
+    if "default" not in schema:
+        return "required"
+    return "unset" if schema["default"] is None else f"`{json.dumps(schema['default'])}`"
+
+
+def _bounds(shape: dict[str, Any]) -> str:
+    return ", ".join(text.format(shape[key]) for key, text in BOUNDS.items() if key in shape)
+
+
+if __name__ == "__main__":
+    print(config_markdown(), end="")

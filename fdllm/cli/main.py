@@ -1,0 +1,61 @@
+"""The command line: `fdllm generate`, `demo`, `explain`, `list`, `doctor`.
+
+Exit codes: 0 done; 2 the input is wrong, said in one message; 1 a fault of fdllm, with its traceback.
+"""
+
+import sys
+import traceback
+
+import typer
+
+from fdllm.cli import demo, doctor, explain, generate, listing
+
+app = typer.Typer(
+    name="fdllm",
+    help="Decode diffusion language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("generate")(generate.generate)
+app.command("demo")(demo.demo)
+app.command("explain")(explain.explain)
+app.command("list")(listing.list_)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command of this process and exit with the code of its outcome."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        app(arguments, prog_name="fdllm")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except BrokenPipeError:
+        # the reader of our output has seen enough
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if is_user_error(error):
+            print(f"fdllm: {error}", file=sys.stderr)
+            return 2
+        traceback.print_exc()
+        print("fdllm: this is a fault of fdllm or of a plugin named above, not of your input", file=sys.stderr)
+        return 1
+    return 0
+
+
+def is_user_error(error: Exception) -> bool:
+    """Tell what the user can repair from what we must: settings, prompts and ports that do not fit."""
+    # a PortError is a TypeError; the graph is loaded wherever one can be raised
+    graph = sys.modules.get("fdllm.graph")
+    return isinstance(error, ValueError) or (graph is not None and isinstance(error, graph.PortError))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Where prompts come from: an argument, ids, a JSONL file, or the lines of stdin."""
+
+import json
+import sys
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fdllm.component import SettingError, explain
+from fdllm.config_files import read_text
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt of a run.
+
+    Attributes:
+        where: the file and line, or the option, it came from, for messages.
+        given: text or token ids.
+        id: the caller's own name for it, or None.
+
+    """
+
+    where: str
+    given: str | list[int]
+    id: str | int | None = None
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of text or ids, to know the prompt again in an output file."""
+        return sha256(json.dumps(self.given).encode()).hexdigest()[:16]
+
+
+class Line(BaseModel):
+    """One object of a JSONL file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    prompt: str | None = Field(None, min_length=1)
+    prompt_ids: list[int] | None = Field(None, min_length=1)
+    id: str | int | None = None
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        if (self.prompt is None) == (self.prompt_ids is None):
+            raise ValueError("give either 'prompt' (text) or 'prompt_ids' (token ids)")
+        return self
+
+
+def read_prompts(text: str | None, ids: str | None, file: Path | None) -> list[Prompt]:
+    """Take the one source given, or stdin where none is.
+
+    Raises:
+        SettingError: several sources or none, or a prompt that is broken or empty; names file and line.
+
+    """
+    given = [name for name, x in (("--prompt", text), ("--prompt-ids", ids), ("--prompts", file)) if x is not None]
+    if len(given) > 1:
+        raise SettingError(f"{' and '.join(given)} exclude each other; give one of them")
+    if text is not None:
+        return [_prompt({"prompt": text}, "--prompt")]
+    if ids is not None:
+        return [_prompt({"prompt_ids": _json(ids, "--prompt-ids")}, "--prompt-ids")]
+    return from_stdin() if file is None else from_jsonl(file)
+
+
+def from_jsonl(file: Path) -> list[Prompt]:
+    """Read every line of the file; blank lines do not count."""
+    numbered = [(f"{file}:{n}", line) for n, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
+    return _some([_prompt(_json(line, where), where) for where, line in numbered], str(file))
+
+
+def from_stdin() -> list[Prompt]:
+    """Read one prompt a line; blank lines do not count."""
+    if sys.stdin.isatty():
+        raise SettingError("no prompt: give --prompt, --prompt-ids or --prompts, or pipe lines into stdin")
+    lines = [line.rstrip("\r") for line in sys.stdin.read().split("\n")]
+    return _some([Prompt(f"stdin:{n}", line) for n, line in enumerate(lines, 1) if line.strip()], "stdin")
+
+
+def _some(prompts: list[Prompt], where: str) -> list[Prompt]:
+    if not prompts:
+        raise SettingError(f"{where}: no prompt in it; give at least one line, or --prompt")
+    return prompts
+
+
+def _json(text: str, where: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingError(f"{where}: broken JSON: {error.msg}, column {error.colno}") from None
+
+
+def _prompt(given: object, where: str) -> Prompt:
+    if not isinstance(given, dict):
+        raise SettingError(f"{where}: wanted an object with 'prompt' or 'prompt_ids', got {given!r}")
+    try:
+        line = Line.model_validate(given)
+    except ValidationError as error:
+        raise SettingError("\n".join(f"{where}: {found}" for found in explain(error, "", Line).splitlines())) from None
+    return Prompt(where, line.prompt_ids if line.prompt is None else line.prompt, line.id)

@@ -1,0 +1,128 @@
+"""`fdllm.compile`: names, tables or objects to a decoder."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from fdllm.attention.base import AttentionBackend
+from fdllm.caches.base import CachePolicy
+from fdllm.component import SettingError, build
+from fdllm.decoder import Decoder, Plan
+from fdllm.models.denoiser import Denoiser
+from fdllm.models.function import FunctionDenoiser
+from fdllm.models.spec import Spec
+from fdllm.passes.resolve import Sampling, Wiring
+from fdllm.policies.base import UnmaskingPolicy
+from fdllm.schedules.base import Schedule
+
+
+def compile(  # noqa: A001 - the public name says what it does
+    model: Denoiser | nn.Module | Callable[..., Any],
+    *,
+    spec: Spec | None = None,
+    cache: str | dict[str, Any] | CachePolicy = "none",
+    policy: str | dict[str, Any] | UnmaskingPolicy = "threshold",
+    schedule: str | dict[str, Any] | Schedule = "blocks",
+    attention: str | dict[str, Any] | AttentionBackend | None = None,
+    max_new_tokens: int = 256,
+    block_length: int | None = None,
+    temperature: float = 0.0,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    stop_at_eos: bool = True,
+) -> Decoder:
+    """Compile a decoder for a model.
+
+    Args:
+        model: what `fdllm.load` gave, or with `spec` a transformers module or a function from ids
+            int64[B n] (and lengths int64[B]) to logits float[B n V].
+        spec: conventions of a foreign model; a loaded one has its own.
+        cache: which slots each step recomputes.
+        policy: which open slots each step commits.
+        schedule: which slots may be decided now.
+        attention: how attention is computed; the model's own choice unless given.
+        max_new_tokens: slots of the response.
+        block_length: slots per block; short for the `blocks` schedule's key, the model's own unless given.
+        temperature: 0 takes the likeliest token, above it tokens are drawn.
+        top_p: draw from the smallest set of ids whose probability exceeds this.
+        top_k: draw from this many likeliest ids.
+        stop_at_eos: a row is done when an eos stands with no open slot before it.
+
+    Raises:
+        SettingError: a setting is wrong; the message names its key.
+        fdllm.registry.UnknownNameError, fdllm.registry.PluginError: a component cannot be found or used.
+        fdllm.graph.PortError: the parts do not fit together.
+        fdllm.compiler.UnsoundError: the cache does not suit the model or the policy.
+
+    """
+    _check_generate(max_new_tokens, temperature, top_p, top_k)
+    denoiser = as_denoiser(model, spec)
+    chosen = denoiser.attention if attention is None else build("attention", attention, AttentionBackend, "attention")
+    parts = Wiring(
+        denoiser=denoiser,
+        policy=build("policies", policy, UnmaskingPolicy, "policy"),
+        attention=chosen,
+        sampling=Sampling(temperature, top_p, top_k),
+        planned=False,
+    )
+    plan = Plan(
+        cache=build("caches", cache, CachePolicy, "cache"),
+        schedule=_schedule(schedule, block_length, denoiser.spec),
+        max_new_tokens=max_new_tokens,
+        stop_at_eos=stop_at_eos,
+    )
+    return Decoder(parts, plan)
+
+
+def as_denoiser(model: Any, spec: Spec | None) -> Denoiser:
+    """See a model as a denoiser: as it is, as a transformers backbone, or as a function.
+
+    A module whose forward takes `past_key_values` and `position_ids` gets the slot store.
+    """
+    if isinstance(model, Denoiser):
+        if spec is not None:
+            raise SettingError("spec: this model has its own; override it when loading, as fdllm.load(path, mask_id=...)")
+        return model
+    if not callable(model):
+        raise SettingError(f"model: wanted what fdllm.load gives, a module or a function, got {type(model).__name__}")
+    if spec is None:
+        raise SettingError("spec: a foreign model needs one, such as fdllm.Spec(mask_id=126336, eos_ids=(126081,))")
+    if isinstance(model, nn.Module) and {"past_key_values", "position_ids"} <= set(
+        inspect.signature(model.forward).parameters
+    ):
+        from fdllm.models.backbone import BackboneDenoiser
+
+        return BackboneDenoiser(model, spec)
+    return FunctionDenoiser(model, spec)
+
+
+def _schedule(given: Any, block_length: int | None, spec: Spec) -> Schedule:
+    if isinstance(given, Schedule):
+        if block_length is not None:
+            raise SettingError("block_length: the schedule given has its own; drop one of them")
+        return given
+    table = {"name": given} if isinstance(given, str) else given
+    if isinstance(table, dict) and table.get("name") == "blocks":
+        if block_length is not None and table.get("block_length", block_length) != block_length:
+            raise SettingError("block_length: differs from schedule.block_length; drop one of them")
+        table = {"block_length": block_length or spec.block_length, **table}
+    elif block_length is not None:
+        raise SettingError("block_length: only the 'blocks' schedule has it; give the schedule's own keys")
+    return build("schedules", table, Schedule, "schedule")
+
+
+def _check_generate(max_new_tokens: int, temperature: float, top_p: float | None, top_k: int | None) -> None:
+    """Hold the bounds of what is no component."""
+    wanted = {
+        "max_new_tokens": (max_new_tokens, int, "a whole number of at least 1", lambda v: v >= 1),
+        "temperature": (temperature, (int, float), "a number of at least 0", lambda v: 0 <= v < float("inf")),
+        "top_p": (top_p, (int, float), "a number in (0, 1], or None", lambda v: 0 < v <= 1),
+        "top_k": (top_k, int, "a whole number of at least 1, or None", lambda v: v >= 1),
+    }
+    for key, (value, kinds, words, fits) in wanted.items():
+        if value is None and key.startswith("top"):
+            continue
+        if isinstance(value, bool) or not isinstance(value, kinds) or not fits(value):  # type: ignore[arg-type]
+            raise SettingError(f"{key}: wanted {words}, got {value!r}")

@@ -1,0 +1,218 @@
+"""A decoding run as a file: TOML, YAML or JSON tables to components and back.
+
+Tables: `[model]`, `[generate]`, and one for each part of a decoder, `[schedule]`, `[cache]`,
+`[policy]`, `[attention]`, with `name` and that component's own keys.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from fdllm.attention.base import AttentionBackend
+from fdllm.caches.base import CachePolicy
+from fdllm.component import Component, SettingError, build, explain
+from fdllm.config_files import read_table, read_value
+from fdllm.policies.base import UnmaskingPolicy
+from fdllm.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from fdllm.decoder import Decoder
+    from fdllm.models.backbone import BackboneDenoiser
+
+
+class Part(NamedTuple):
+    """A table that holds a component."""
+
+    group: str
+    base: type[Component]
+    default: str
+
+
+PARTS = {
+    "schedule": Part("schedules", Schedule, "blocks"),
+    "cache": Part("caches", CachePolicy, "none"),
+    "policy": Part("policies", UnmaskingPolicy, "threshold"),
+    "attention": Part("attention", AttentionBackend, "sdpa"),
+}
+
+
+class Table(BaseModel):
+    """Keys of one table; anything else is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ModelTable(Table):
+    """Which model, and what to take for true instead of what its checkpoint says."""
+
+    path: str = Field("tiny", min_length=1, description="a hub id, a folder, or the name of a built-in model")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="dtype of the weights; auto: as the checkpoint says"
+    )
+    device: str = Field("auto", min_length=1, description="cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
+    mask_id: int | None = Field(None, ge=0, description="token id of an open slot; unset: as the checkpoint says")
+    eos_ids: tuple[int, ...] | None = Field(
+        None,
+        strict=False,
+        description="token ids that end a text, the first one fills up; unset: as the checkpoint says",
+    )
+    vocab_size: int | None = Field(
+        None, ge=2, description="token ids that may be produced; unset: all of the tokenizer"
+    )
+    context: int | None = Field(
+        None, ge=2, description="longest prompt and response, in tokens; unset: as the checkpoint says"
+    )
+    shift: bool | None = Field(
+        None, description="the logits of a slot predict the next one; unset: as the model family does"
+    )
+    block_length: int | None = Field(
+        None, ge=1, description="slots per block the model was trained with; unset: as the checkpoint says"
+    )
+
+
+class GenerateTable(Table):
+    """How much is decoded, and how a token is drawn."""
+
+    max_new_tokens: int = Field(256, ge=1, description="slots of the response, in tokens")
+    block_length: int = Field(32, ge=1, description="slots per block; a key of the schedule where that has one")
+    temperature: float = Field(0.0, ge=0, description="0: the likeliest token; above: samples, divided by this")
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="keep the likeliest tokens up to this total probability; unset: all"
+    )
+    top_k: int | None = Field(None, ge=1, description="keep this many of the likeliest tokens; unset: all")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of all noise; the same seed gives the same tokens")
+    stop_at_eos: bool = Field(True, description="leave undecided what stands behind the first end of text")
+
+
+def _default(part: str) -> Any:
+    return build(PARTS[part].group, PARTS[part].default, PARTS[part].base, part)
+
+
+class DecodingConfig(Table):
+    """Everything a decoding run is made of. Components are built, so checked, when it is read."""
+
+    model: ModelTable = ModelTable()
+    generate: GenerateTable = GenerateTable()
+    schedule: Schedule = Field(default_factory=partial(_default, "schedule"))
+    cache: CachePolicy = Field(default_factory=partial(_default, "cache"))
+    policy: UnmaskingPolicy = Field(default_factory=partial(_default, "policy"))
+    attention: AttentionBackend = Field(default_factory=partial(_default, "attention"))
+
+    @field_validator(*PARTS, mode="before")
+    @classmethod
+    def _build(cls, given: Any, info: ValidationInfo) -> Component:
+        part = str(info.field_name)
+        return build(PARTS[part].group, given, PARTS[part].base, part)
+
+    @model_validator(mode="after")
+    def _one_block_length(self) -> Self:
+        given = self.schedule.model_fields_set & {"block_length"} and self.generate.model_fields_set & {"block_length"}
+        if given and self.schedule.model_dump()["block_length"] != self.generate.block_length:
+            raise ValueError("schedule.block_length and generate.block_length disagree; give one of them")
+        return self
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Read a TOML, YAML or JSON file.
+
+        Raises:
+            ValueError: the file cannot be read (names file and line), or a key or value is wrong (names its key).
+
+        """
+        table = read_table(path)
+        try:
+            return cls.from_dict(table)
+        except ValueError as error:
+            raise SettingError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+
+    @classmethod
+    def from_dict(cls, tables: Mapping[str, Any]) -> Self:
+        """Check tables as they stand in a file.
+
+        Raises:
+            SettingError: one line for each wrong key or value.
+
+        """
+        try:
+            return cls.model_validate(dict(tables))
+        except ValidationError as error:
+            raise SettingError(explain(error, "", cls)) from None
+
+    def with_overrides(self, overrides: Iterable[str]) -> Self:
+        """Copy with some keys changed, as `--set` does.
+
+        Args:
+            overrides: `table.key=value` each; the value as in TOML or JSON, anything else is a string.
+                `policy=top-k`, or `policy.name=top-k`, names another component and drops the keys of
+                the one before.
+
+        Raises:
+            SettingError: not of that form, or what `from_dict` finds.
+
+        """
+        tables = self.to_dict()
+        # names first: the other keys belong to the component named, in whatever order they are given
+        for table, key, value in sorted(map(_override, overrides), key=lambda given: given[1] != "name"):
+            if key == "name" and table in PARTS and tables[table]["name"] != value:
+                tables[table] = {}
+            tables.setdefault(table, {})[key] = value
+        return self.from_dict(tables)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Give the tables back: every key that was set and the name of each component; `from_dict` reads them."""
+        tables: dict[str, dict[str, Any]] = {
+            name: getattr(self, name).model_dump(mode="json", exclude_unset=True, exclude_none=True)
+            for name in ("model", "generate")
+        }
+        for name, part in PARTS.items():
+            component: Component = getattr(self, name)
+            keys = component.model_dump(mode="json", exclude_unset=True)
+            tables[name] = {"name": component.registered_name(part.group), **keys}
+        return tables
+
+    def load_model(self) -> "BackboneDenoiser":
+        """Load the model of `[model]`.
+
+        Raises:
+            ValueError: no such checkpoint, or one that does not fit; the message says what to do.
+
+        """
+        from fdllm.models.load import load
+
+        return load(**self.model.model_dump(exclude_none=True))
+
+    def compile(self, model: Any = None) -> "Decoder":
+        """Build the decoder.
+
+        Args:
+            model: a model loaded before, to spare loading `[model]`.
+
+        Raises:
+            ValueError, PortError: the parts do not fit each other or the model.
+
+        """
+        from fdllm.compiler import compile as compile_decoder
+
+        settings = self.generate.model_dump(exclude={"seed", "block_length"})
+        return compile_decoder(
+            self.load_model() if model is None else model,
+            schedule=self._schedule(),
+            cache=self.cache,
+            policy=self.policy,
+            attention=self.attention,
+            **settings,
+        )
+
+
+def _override(given: str) -> tuple[str, str, Any]:
+    """Split `policy.threshold=0.8` into table, key and value; `policy=top-k` sets the name."""
+    path, equals, value = given.partition("=")
+    table, dot, key = path.strip().partition(".")
+    if not dot and table in PARTS:
+        dot, key = ".", "name"
+    if not (equals and dot and table and key):
+        raise SettingError(f"{given!r}: wanted table.key=value, such as policy.threshold=0.8")
+    return table, key, read_value(value.strip())

@@ -1,0 +1,170 @@
+"""The decoder a user holds: generate, stream, explain."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+
+from torch import Tensor
+
+from fdllm.caches.base import CachePolicy
+from fdllm.compiler import Compiled, compile_step
+from fdllm.generation import Event, Generation
+from fdllm.loop import Loop, Moment, Run
+from fdllm.models.denoiser import Denoiser
+from fdllm.passes.resolve import Wiring
+from fdllm.prompts import Prompts, rows_of
+from fdllm.schedules.base import Schedule
+
+SHADE = "\N{LIGHT SHADE}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a decoder was compiled from, beside the parts of a step."""
+
+    cache: CachePolicy
+    schedule: Schedule
+    max_new_tokens: int
+    stop_at_eos: bool
+
+
+class Decoder:
+    """A compiled decoder; make one with `fdllm.compile`."""
+
+    def __init__(self, parts: Wiring, plan: Plan) -> None:
+        """Plan the windows and compile the step programs."""
+        windows = plan.schedule.windows(plan.max_new_tokens)
+        _check_cover(windows, plan)
+        quotas = tuple(parts.policy.quotas(len(window), len(windows)) for window in windows)
+        self.plan = plan
+        self.parts = replace(parts, planned=quotas[0] is not None)
+        self.compiled = compile_step(self.parts, plan.cache)
+        self._loop = Loop(
+            parts.denoiser, plan.cache, windows, quotas, plan.max_new_tokens, plan.stop_at_eos, parts.policy.revokes
+        )
+
+    @property
+    def model(self) -> Denoiser:
+        """The model it decodes with."""
+        return self.parts.denoiser
+
+    @cached_property
+    def _traced(self) -> Compiled:
+        """The step programs that give out candidates and confidence as well."""
+        return compile_step(self.parts, self.plan.cache, ("candidate", "confidence"))
+
+    def explain(self, source: bool = False) -> str:
+        """Print the record, the graph of one step after each pass, and with `source` the emitted programs."""
+        record = "\n".join(f"{name}: {value}" for name, value in self.record().items())
+        return f"{record}\n\n{self.compiled.explain(source)}"
+
+    def record(self) -> dict[str, str]:
+        """What a report of a run has to carry: parts with their settings, versions, device, dtype."""
+        plan, parts, model = self.plan, self.parts, self.parts.denoiser
+        return {
+            "model": model.name,
+            "spec": repr(model.spec),
+            "schedule": repr(plan.schedule),
+            "cache": repr(plan.cache),
+            "policy": repr(parts.policy),
+            "attention": repr(parts.attention),
+            "sampling": repr(parts.sampling),
+            "max_new_tokens": str(plan.max_new_tokens),
+            "stop_at_eos": str(plan.stop_at_eos),
+            "device": str(model.device),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            **{name: version(name) for name in ("fdllm", "torch", "transformers")},
+        }
+
+    def generate(
+        self,
+        prompts: Prompts,
+        seed: int = 0,
+        *,
+        attention_mask: Tensor | None = None,
+        row_ids: list[int] | None = None,
+        trace: bool = False,
+    ) -> Generation:
+        """Decode a batch.
+
+        Args:
+            prompts: text, texts, ids, lists of ids (ragged), or int64[B P].
+            seed: of the noise, where sampling is on.
+            attention_mask: for int64[B P], which ids count; padding on either side.
+            row_ids: identity of each row for its noise; its index unless given.
+            trace: keep every step of every row.
+
+        Raises:
+            fdllm.prompts.PromptError: a prompt cannot be decoded.
+
+        """
+        run = self._run(prompts, seed, attention_mask, row_ids, trace)
+        for _ in run.steps():
+            pass
+        return self._result(run)
+
+    def stream(self, prompt: Prompts, seed: int = 0) -> Iterator[Event]:
+        """Decode one prompt and yield an event per step; a last one carries the result."""
+        run = self._run(prompt, seed, None, None, trace=True)
+        if len(run.prompts) != 1:
+            raise ValueError(f"stream: takes one prompt, got {len(run.prompts)}; use generate for a batch")
+        return self._events(run)
+
+    def _run(
+        self, prompts: Prompts, seed: int, mask: Tensor | None, row_ids: list[int] | None, trace: bool
+    ) -> Run:
+        rows = rows_of(prompts, mask, self.model, self.plan.max_new_tokens)
+        if row_ids is not None and len(row_ids) != len(rows):
+            raise ValueError(f"row_ids: wanted one per prompt ({len(rows)}), got {len(row_ids)}")
+        ids = list(range(len(rows))) if row_ids is None else list(row_ids)
+        return Run(self._loop, self._traced if trace else self.compiled, rows, ids, seed, trace)
+
+    def _result(self, run: Run) -> Generation:
+        completions = [run.completion(row) for row in range(len(run.prompts))]
+        tokenizer = self.model.tokenizer
+        text = None if tokenizer is None else [tokenizer.decode(ids) for ids in completions]
+        stats = run.stats()
+        return Generation(run.tokens, completions, text, stats.nfe, stats, run.trace if run.traced else None)
+
+    def _events(self, run: Run) -> Iterator[Event]:
+        for moment in run.steps():
+            yield self._event(run, moment)
+        out = self._result(run)
+        text = out.text[0] if out.text else ""
+        tokens = out.tokens[0]
+        yield Event(tokens, tokens.ne(tokens), tokens, text, text, out.nfe, True, out)
+
+    def _event(self, run: Run, moment: Moment) -> Event:
+        at, window = moment.canvas.response()[0], moment.window
+        tokens, still_open = moment.canvas.tokens[0, at].cpu(), moment.canvas.open_slots[0, at].cpu()
+        provisional = tokens.clone()
+        inside = slice(window.start, window.stop)
+        provisional[inside] = moment.values["candidate"][0].cpu().where(still_open[inside], tokens[inside])
+        pieces = [self._piece(part, flag) for part, flag in _runs(tokens.tolist(), still_open.tolist())]
+        settled = pieces[0] if not bool(still_open[0]) else ""
+        nfe = sum(run.forwards.values())
+        return Event(tokens, still_open, provisional, settled, "".join(pieces), nfe, False, None)
+
+    def _piece(self, ids: list[int], is_open: bool) -> str:
+        if is_open:
+            return SHADE * len(ids)
+        tokenizer = self.model.tokenizer
+        return "" if tokenizer is None else str(tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _runs(ids: list[int], flags: list[bool]) -> list[tuple[list[int], bool]]:
+    """Cut ids into stretches of one flag."""
+    found: list[tuple[list[int], bool]] = []
+    for token, flag in zip(ids, flags, strict=True):
+        if not found or found[-1][1] != flag:
+            found.append(([], flag))
+        found[-1][0].append(token)
+    return found
+
+
+def _check_cover(windows: tuple[range, ...], plan: Plan) -> None:
+    """Hold the law of schedules: the windows cover the response once, from left to right."""
+    covered = [slot for window in windows for slot in window]
+    if covered != list(range(plan.max_new_tokens)) or not all(windows):
+        raise ValueError(f"{plan.schedule!r}: windows {windows} do not cover {plan.max_new_tokens} slots once, in order")

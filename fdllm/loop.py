@@ -1,0 +1,306 @@
+"""The loop: run the step program until the canvas is full, and hand out what settled.
+
+It owns what policies must not: the state, the noise, who waits and who is done. It reads the
+device once a step, to know which rows still have an open slot. A row whose window is full waits
+for the others: it is computed into the scratch slot, so nothing of it depends on its neighbours.
+A row that is done leaves the batch.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from fdllm.caches.base import CachePolicy, Rows, Step
+from fdllm.canvas import Canvas, blank, start
+from fdllm.compiler import Compiled, UnsoundError
+from fdllm.generation import Move, Stats
+from fdllm.models.denoiser import Denoiser, Store
+from fdllm.models.feed import Feed, feed
+from fdllm.noise import keys
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What does not change during a run.
+
+    Attributes:
+        denoiser: the model.
+        cache: says which slots are recomputed.
+        windows: decode windows as ranges of response slots.
+        quotas: commits due at each step of each window, or None where the policy has no plan.
+        num_new: slots of the response.
+        stop_at_eos: a row is done when an eos stands with no open slot before it.
+        revokes: the policy may reopen slots, so an eos counts only in a full window.
+
+    """
+
+    denoiser: Denoiser
+    cache: CachePolicy
+    windows: tuple[range, ...]
+    quotas: tuple[tuple[int, ...] | None, ...]
+    num_new: int
+    stop_at_eos: bool
+    revokes: bool
+
+    def due(self, block: int) -> Iterator[int]:
+        """Commits due at each step of a window; steps due nothing are left out, a short plan ends with all."""
+        yield from (quota for quota in self.quotas[block] or () if quota)
+        while True:
+            yield len(self.windows[block])
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is known right after a step: the state, and what the program gave out."""
+
+    canvas: Canvas
+    window: range
+    values: Mapping[str, Any]
+
+
+@dataclass
+class Run:
+    """One call of a decoder: the state of the loop."""
+
+    loop: Loop
+    compiled: Compiled
+    prompts: list[list[int]]
+    row_ids: list[int]
+    seed: int
+    traced: bool = False
+    trace: list[Move] = field(default_factory=list)
+    forwards: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    decode_seconds: float = 0.0
+    rows: int = 0
+    head_rows: int = 0
+
+    def __post_init__(self) -> None:
+        """Lay out the canvas; nothing is computed yet."""
+        model = self.loop.denoiser
+        self.canvas = start(
+            self.prompts, self.row_ids, self.loop.num_new, model.spec.mask_id, self.compiled.columns, model.device
+        )
+        self.store: Store | None = None
+        self.tokens = torch.full((len(self.prompts), self.loop.num_new), model.spec.mask_id)
+        self._fed: tuple[Any, Feed] | None = None
+
+    def steps(self) -> Iterator[Moment]:
+        """Run to the end, one step at a time."""
+        begun = self._now()
+        if self.loop.cache.stores:
+            self.store = self.loop.denoiser.new_store(len(self.prompts), self.canvas.tokens.shape[1])
+        for block, window in enumerate(self.loop.windows):
+            self._begin_block()
+            waiting, index = [False] * len(self.canvas.rows), 0
+            for quota in self.loop.due(block):
+                if all(waiting):
+                    break
+                moment = self._step(block, window, index, quota, waiting)
+                waiting = self._leave(window)
+                index += 1
+                self.decode_seconds += self._now() - begun
+                yield moment
+                begun = self._now()
+        self._write(range(len(self.canvas.rows)))
+        self.decode_seconds += self._now() - begun
+
+    def stats(self) -> Stats:
+        """Counts and times so far."""
+        visible = sum(len(self.completion(row)) for row in range(len(self.prompts)))
+        return Stats(self.forwards, self.seconds, self.decode_seconds, self.rows, self.head_rows, visible)
+
+    def completion(self, row: int) -> list[int]:
+        """Response ids of a row up to, not including, the first eos."""
+        ids: list[int] = self.tokens[row].tolist()
+        ends = (i for i, token in enumerate(ids) if token in self.loop.denoiser.spec.eos_ids)
+        return ids[: next(ends, len(ids))]
+
+    def _begin_block(self) -> None:
+        """State of a row as a whole starts anew with every window."""
+        canvas = self.canvas
+        of_row = {
+            name: blank(column, len(canvas.rows), 0, canvas.tokens.device)
+            for name, column in self.compiled.columns.items()
+            if column.port.dims == "B 1"
+        }
+        self.canvas = replace(canvas, columns={**canvas.columns, **of_row})
+
+    @torch.inference_mode()
+    def _step(self, block: int, window: range, index: int, quota: int, waiting: list[bool]) -> Moment:
+        begun = self._now()
+        plans = self._plans(block, window, index, waiting)
+        now = self._feed(plans, window)
+        phase = self._phase(plans)
+        program = self.compiled.programs[phase]
+        given = self._given(now, window, index, quota, block)
+        values = program(**{name: given[name]() for name in program.graph.inputs})
+        self._take_state(now, values)
+        self.rows += now.rows
+        self.head_rows += now.picks.numel()
+        self.forwards[phase] = self.forwards.get(phase, 0) + 1
+        if self.traced:
+            self._record(phase, block, index, window, plans, values)
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + self._now() - begun
+        return Moment(self.canvas, window, values)
+
+    def _plans(self, block: int, window: range, index: int, waiting: list[bool]) -> list[Rows | None]:
+        """Ask the cache about every row that still has an open slot."""
+        canvas, attention = self.canvas, self.loop.denoiser.spec.attention
+        plans: list[Rows | None] = []
+        for i, (slots, length) in enumerate(zip(canvas.slots(window), canvas.lengths, strict=True)):
+            if waiting[i]:
+                plans.append(None)
+                continue
+            told = Step(
+                slots.start, slots.stop, length, canvas.prompts[i], block, index, attention, canvas.stale_slots(i)
+            )
+            plans.append(self._complete(self.loop.cache.rows(told), slots, i))
+        return plans
+
+    def _complete(self, plan: Rows, window: range, i: int) -> Rows:
+        """Refuse a plan that leaves out an open slot of the window."""
+        compute = plan.compute
+        if isinstance(compute, range) and compute.start <= window.start and window.stop <= compute.stop:
+            return plan
+        still_open = self.canvas.open_slots[i, window.start : window.stop].nonzero().flatten() + window.start
+        if missing := sorted(set(still_open.tolist()) - set(compute)):
+            raise UnsoundError(
+                f"{self.loop.cache!r} leaves out open slots {missing[:5]} of the window [{window.start}, "
+                f"{window.stop}); rows() must contain every open slot of the window"
+            )
+        return plan
+
+    def _phase(self, plans: list[Rows | None]) -> str:
+        if not self.loop.cache.stores:
+            return "full"
+        whole = all(
+            plan is None or len(plan.compute) == length for plan, length in zip(plans, self.canvas.lengths, strict=True)
+        )
+        return "refresh" if whole else "reuse"
+
+    def _feed(self, plans: list[Rows | None], window: range) -> Feed:
+        """Make the index tensors, or take those of the last step where the plan is the same."""
+        key = (tuple(plans), window, self.canvas.prompts)
+        if self._fed is None or self._fed[0] != key:
+            made = feed(self.loop.denoiser.spec, plans, self.canvas.slots(window), self.canvas.lengths)
+            self._fed = (key, made.to(self.canvas.tokens.device))
+        return self._fed[1]
+
+    def _given(self, now: Feed, window: range, index: int, quota: int, block: int) -> dict[str, Callable[[], Any]]:
+        """What a program may read, made only when it does."""
+        canvas = self.canvas
+        slots = canvas.response()[:, window.start : window.stop]
+        batch, device = len(canvas.rows), slots.device
+
+        def count(value: int) -> Tensor:
+            return torch.full((batch, 1), value, device=device)
+
+        def noise() -> Tensor:
+            return keys(self.seed, torch.tensor(canvas.row_ids, device=device)[:, None], slots, index)
+
+        def progress() -> Tensor:
+            return 1 - canvas.open_slots.sum(-1, keepdim=True) / canvas.num_new
+
+        num_steps = sum(quota > 0 for quota in self.loop.quotas[block] or ()) or len(window)
+        return {
+            "canvas": lambda: canvas.tokens,
+            "open_slots": lambda: canvas.open_slots,
+            "window": lambda: slots,
+            "feed": lambda: now,
+            "store": lambda: self.store,
+            "noise": noise,
+            "quota": lambda: count(quota),
+            "step": lambda: count(index),
+            "steps": lambda: count(num_steps),
+            "progress": progress,
+            **{f"{name}_column": lambda c=column: c for name, column in canvas.columns.items()},
+        }
+
+    def _take_state(self, now: Feed, values: Mapping[str, Any]) -> None:
+        """Make what the program gave the state, and keep the ledger of stale slots."""
+        canvas = self.canvas
+        stale = canvas.stale
+        if self.loop.cache.stores:
+            stale = pad(stale, (0, 1)).scatter(1, now.slots, False)[:, :-1]
+            stale = stale | (values["next_canvas"] != canvas.tokens)
+        self.canvas = replace(
+            canvas,
+            tokens=values["next_canvas"],
+            open_slots=values["next_open_slots"],
+            stale=stale,
+            columns={name: values[f"next_{name}_column"] for name in canvas.columns},
+        )
+
+    @torch.inference_mode()
+    def _leave(self, window: range) -> list[bool]:
+        """Let rows that are done leave the batch; say which of the others wait for the next window."""
+        canvas, spec = self.canvas, self.loop.denoiser.spec
+        at = canvas.response()
+        still_open = canvas.open_slots.gather(1, at)
+        full = ~still_open[:, window.start : window.stop].any(-1)
+        done = torch.zeros_like(full)
+        if self.loop.stop_at_eos and spec.eos_ids:
+            ends = torch.isin(canvas.tokens.gather(1, at), torch.tensor(spec.eos_ids, device=at.device))
+            done = (ends & ~still_open & (still_open.cumsum(-1) == 0)).any(-1)
+            done = done & full if self.loop.revokes else done
+        waiting, over = torch.stack([full, done]).tolist()
+        if any(over):
+            self._write([i for i, gone in enumerate(over) if gone])
+            keep = [i for i, gone in enumerate(over) if not gone]
+            self.canvas = canvas.keep(keep)
+            self.store = self.store and self.store.take(torch.tensor(keep, dtype=torch.int64, device=at.device))
+            waiting = [waiting[i] for i in keep]
+        return list(waiting)
+
+    def _write(self, batch: Sequence[int]) -> None:
+        """Write rows of the batch to the result; after a first eos only eos where the decoder stops there."""
+        response = self.canvas.tokens.gather(1, self.canvas.response()).cpu()
+        for i in batch:
+            row = response[i]
+            if self.loop.stop_at_eos:
+                ends = torch.isin(row, torch.tensor(self.loop.denoiser.spec.eos_ids, dtype=row.dtype))
+                if ends.any():
+                    first = int(ends.int().argmax())
+                    row = torch.cat([row[:first], row[first].expand(len(row) - first)])
+            self.tokens[self.canvas.rows[i]] = row
+
+    def _record(
+        self, phase: str, block: int, index: int, window: range, plans: list[Rows | None], values: Mapping[str, Any]
+    ) -> None:
+        """Add what the step did to the trace."""
+        host = {name: values[name].tolist() for name in ("candidate", "confidence", "committed")}
+        reopened = values["reopened"].tolist() if "reopened" in values else [[]] * len(plans)
+        for i, plan in enumerate(plans):
+            if plan is None:
+                continue
+            self.trace.append(
+                Move(
+                    row=self.canvas.rows[i],
+                    forward=sum(self.forwards.values()) - 1,
+                    phase=phase,
+                    block=block,
+                    step=index,
+                    computed=plan.compute,
+                    window=window,
+                    candidates=tuple(host["candidate"][i]),
+                    confidence=tuple(host["confidence"][i]),
+                    committed=_chosen(window, host["committed"][i]),
+                    reopened=_chosen(window, reopened[i]),
+                )
+            )
+
+    def _now(self) -> float:
+        """Wall time in seconds, with the device done."""
+        if self.loop.denoiser.device.type == "cuda":
+            torch.cuda.synchronize(self.loop.denoiser.device)
+        return time.perf_counter()
+
+
+def _chosen(window: range, flags: Sequence[bool]) -> tuple[int, ...]:
+    return tuple(slot for slot, chosen in zip(window, flags, strict=False) if chosen)

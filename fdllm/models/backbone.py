@@ -1,0 +1,106 @@
+"""A transformers decoder backbone as a denoiser: no modelling code of ours, only how it is called.
+
+The backbone runs with the attention function `fdllm`, which sends every layer to the decoder's
+attention backend and builds no causal mask, so it is bidirectional whatever its config says.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from fdllm.attention.base import AttentionBackend
+from fdllm.attention.sdpa import Sdpa
+from fdllm.caches.base import Rows
+from fdllm.models.denoiser import Denoiser, Store
+from fdllm.models.feed import Feed, feed
+from fdllm.models.spec import Spec
+from fdllm.models.store import SlotLayer, SlotStore
+from fdllm.types import CanvasTokens, Hidden, Logits
+
+
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """Follow the convention of transformers' attention functions: heads last but one in the result."""
+    del module, attention_mask
+    out = kwargs["backend"](query, key, value, kwargs["visible"], scaling)
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("fdllm", _attend)
+
+
+@final
+class BackboneDenoiser(Denoiser):
+    """A causal LM class of transformers, called with positions, a slot store and no mask."""
+
+    stores = True
+
+    def __init__(
+        self,
+        module: Any,
+        spec: Spec,
+        *,
+        name: str = "",
+        tokenizer: Any = None,
+        attention: AttentionBackend | None = None,
+    ) -> None:
+        """Wrap a module that has `get_decoder()` and `get_output_embeddings()`."""
+        self.module = module.eval()
+        self.spec = spec
+        self.name = name or type(module).__name__
+        self.tokenizer = tokenizer
+        self.attention = attention or Sdpa()
+        self.device = next(module.parameters()).device
+        self.dtype = next(module.parameters()).dtype
+
+    def new_store(self, batch: int, slots: int) -> Store:
+        """Make an empty store; its buffers appear with the first forward."""
+        del batch
+        return SlotStore([SlotLayer(slots) for _ in range(self.module.config.num_hidden_layers)])
+
+    def hidden(self, canvas: CanvasTokens, feed: Feed, store: Store | None, attention: AttentionBackend) -> Hidden:
+        """Run the decoder stack; see the base class."""
+        states = self._states(canvas, feed, store, attention)
+        return states.gather(1, feed.picks.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+
+    def head(self, hidden: Hidden) -> Logits:
+        """Apply the LM head."""
+        return self.module.get_output_embeddings()(hidden)  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def logits(self, ids: Tensor) -> Tensor:
+        """Run one whole forward."""
+        batch, length = ids.shape
+        every = [Rows(range(length))] * batch
+        whole = feed(self.spec, every, [range(1, length)] * batch, [length] * batch)  # type: ignore[arg-type]
+        return self.head(self._states(ids.to(self.device), whole.to(self.device), None, Sdpa()))
+
+    def _states(self, canvas: Tensor, feed: Feed, store: Store | None, attention: AttentionBackend) -> Tensor:
+        slots = feed.slots
+        ids = canvas.gather(1, slots.clamp(max=canvas.shape[1] - 1))
+        with _attention_by(self.module.config):
+            out = self.module.get_decoder()(
+                input_ids=ids,
+                position_ids=slots,
+                past_key_values=store.at(feed) if isinstance(store, SlotStore) else None,
+                use_cache=False,
+                backend=attention,
+                visible=feed.visible,
+            )
+        return out.last_hidden_state  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _attention_by(config: Any) -> Iterator[None]:
+    """Route attention to `fdllm` for one call, and leave the module as it was found."""
+    before = config._attn_implementation
+    config._attn_implementation = "fdllm"
+    try:
+        yield
+    finally:
+        config._attn_implementation = before

@@ -1,0 +1,68 @@
+"""What the decoder sees of a model: hidden states that predict given slots, a head, and a store for K/V.
+
+The decoder never sees shift, attention masks, padding or the head's layout.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fdllm.attention.base import AttentionBackend
+from fdllm.models.feed import Feed
+from fdllm.models.spec import Spec
+from fdllm.types import CanvasTokens, Hidden, Logits
+
+
+class Store(ABC):
+    """K/V of every slot of every row of a batch."""
+
+    @abstractmethod
+    def take(self, rows: Tensor) -> "Store":
+        """Copy the store of some rows of the batch, int64[B']."""
+
+
+class Denoiser(ABC):
+    """A model as the step graph uses it. Implement this to decode a model of any kind.
+
+    Law, checked by `fdllm.testing.check_denoiser`: what it predicts for a slot does not depend
+    on the other rows, on padding, or on which further slots are computed with it in one forward.
+    """
+
+    spec: Spec
+    name: str
+    tokenizer: Any
+    attention: AttentionBackend
+    device: torch.device
+    dtype: torch.dtype
+    stores: bool
+
+    @abstractmethod
+    def new_store(self, batch: int, slots: int) -> Store:
+        """Make an empty store for `batch` rows of `slots` slots."""
+
+    @abstractmethod
+    def hidden(
+        self, canvas: CanvasTokens, feed: Feed, store: Store | None, attention: AttentionBackend
+    ) -> Hidden:
+        """Run the slots of `feed` through the model; return what predicts the window, before the head.
+
+        Args:
+            canvas: every token of every row, int64[B N].
+            feed: which slots to compute, which rows of them to return, who sees whom.
+            store: what `new_store` gave, overwritten at the computed slots; None to compute without.
+            attention: the backend.
+
+        Returns:
+            float[B W D].
+
+        """
+
+    @abstractmethod
+    def head(self, hidden: Hidden) -> Logits:
+        """Give the logits of hidden states, float[B W V]."""
+
+    @abstractmethod
+    def logits(self, ids: Tensor) -> Tensor:
+        """Logits of every slot as the published forward returns them, int64[B n] -> float[B n V]; no shift."""

@@ -1,0 +1,51 @@
+"""What a family of checkpoints is: a stock backbone, how its config and keys are named, its conventions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table of families, found by `architectures[0]` of a checkpoint's config.json.
+
+    Attributes:
+        backbone: class of transformers that computes it, by name.
+        settings: config.json to the keyword arguments of the backbone's config class. It takes
+            only what it knows and refuses what the backbone cannot do.
+        keys: ordered regex renames from the published weight names to the backbone's.
+        spec: config.json to fields of `Spec`; the loader adds ids of tokenizer and generation config.
+        tokenizer: class of transformers that reads the tokenizer files.
+
+    """
+
+    backbone: str
+    settings: Callable[[Config], dict[str, Any]]
+    spec: Callable[[Config], dict[str, Any]]
+    keys: Mapping[str, str] = field(default_factory=dict)
+    tokenizer: str = "AutoTokenizer"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be loaded; the message says which part of it and why."""
+
+
+def refuse(config: Config, wanted: Mapping[str, Any]) -> None:
+    """Refuse a config whose keys differ from what the backbone computes; an absent key passes.
+
+    Raises:
+        CheckpointError: names each key, its value and the value that would work.
+
+    """
+    wrong = [f"{k} = {config[k]!r} (only {v!r} is supported)" for k, v in wanted.items() if config.get(k, v) != v]
+    if wrong:
+        raise CheckpointError(f"config.json: {'; '.join(wrong)}")
+
+
+def required(config: Config, key: str) -> Any:
+    """Give a key of the config, or say that it is missing."""
+    if config.get(key) is None:
+        raise CheckpointError(f"config.json: {key!r} is missing")
+    return config[key]

@@ -1,0 +1,95 @@
+"""The index tensors of one forward: which slots are computed, which rows predict the window, who sees whom.
+
+This is where shift, padding and attention pattern are turned into indices, on the host, once
+per change of plan; the loop and the step graph see none of them.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fdllm.caches.base import Rows
+from fdllm.models.spec import Spec
+
+Slots = range | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a forward is given besides the canvas and the store.
+
+    Attributes:
+        slots: slots to compute, int64[B R]; padded with the scratch slot N.
+        picks: for each slot of the window, the row of this forward that predicts it, int64[B W].
+        visible: bool[B 1 R N] (R may be 1), or None where every slot is visible.
+        span: the slots as one range, where all rows compute the same contiguous ones; else None.
+        lengths: slots each row really has.
+        rows: slots computed, padding left out.
+
+    """
+
+    slots: Tensor
+    picks: Tensor
+    visible: Tensor | None
+    span: range | None
+    lengths: tuple[int, ...]
+    rows: int
+
+    def to(self, device: torch.device) -> "Feed":
+        """Copy with its tensors on a device."""
+        visible = None if self.visible is None else self.visible.to(device)
+        return replace(self, slots=self.slots.to(device), picks=self.picks.to(device), visible=visible)
+
+
+def feed(spec: Spec, plans: list[Rows | None], windows: list[range], lengths: list[int]) -> Feed:
+    """Turn each row's plan into index tensors on the CPU.
+
+    Args:
+        spec: says whether predictions are shifted and who may attend to whom.
+        plans: what each row recomputes; None for a row that waits.
+        windows: the decode window of each row, of equal sizes, in slots of the row.
+        lengths: slots each row has; the largest is N, the number of slots of the canvas.
+
+    """
+    num_slots = max(lengths)
+    computed = [() if p is None else _with_shift(p.compute, w, spec.shift) for p, w in zip(plans, windows, strict=True)]
+    width = max(len(slots) for slots in computed)
+    slots = torch.tensor([[*each, *(num_slots,) * (width - len(each))] for each in computed], dtype=torch.int64)
+    found = [_picks(each, w, spec.shift) for each, w in zip(computed, windows, strict=True)]
+    picks = torch.tensor(found, dtype=torch.int64)
+    first = computed[0]
+    span = first if isinstance(first, range) and all(each == first for each in computed) else None
+    visible = _visible(spec, plans, slots, lengths)
+    return Feed(slots, picks, visible, span, tuple(lengths), sum(map(len, computed)))
+
+
+def _with_shift(compute: Slots, window: range, shift: bool) -> Slots:
+    """Add the slot left of the window, whose row predicts the window's first slot."""
+    left = window.start - 1
+    if not shift or left in compute:
+        return compute
+    if isinstance(compute, range) and compute.start == window.start:
+        return range(left, compute.stop)
+    return tuple(sorted({left, *compute}))
+
+
+def _picks(computed: Slots, window: range, shift: bool) -> list[int]:
+    """Find the row of the forward that predicts each slot of the window; 0 for a slot not computed."""
+    row = {slot: i for i, slot in enumerate(computed)}
+    return [row.get(slot - shift, 0) for slot in window]
+
+
+def _visible(spec: Spec, plans: list[Rows | None], slots: Tensor, lengths: list[int]) -> Tensor | None:
+    """Say which slots may be attended to, or None where that is all of them."""
+    causal = spec.attention == "block-causal"
+    chosen = {row: plan.visible for row, plan in enumerate(plans) if plan is not None and plan.visible is not None}
+    keys = torch.arange(max(lengths))
+    if not (causal or chosen or min(lengths) < len(keys)):
+        return None
+    seen = (keys < torch.tensor(lengths)[:, None])[:, None, None, :]
+    for row, visible in chosen.items():
+        seen[row] &= torch.isin(keys, torch.tensor(list(visible)))
+    if causal:
+        seen = seen & (keys // spec.block_length <= slots[:, :, None] // spec.block_length)[:, None]
+    return seen

@@ -1,0 +1,187 @@
+"""Load a checkpoint: config to family, family to a stock backbone, every key accounted for.
+
+No remote code, safetensors only. Whatever does not fit is an error, never a warning.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from pydantic import ValidationError
+from transformers import PreTrainedConfig
+from transformers.utils import cached_file, logging
+
+from fdllm import registry
+from fdllm.attention.base import AttentionBackend
+from fdllm.component import SettingError, build, explain
+from fdllm.models.backbone import BackboneDenoiser
+from fdllm.models.family import CheckpointError, Config, Family
+from fdllm.models.spec import Spec
+
+BUILT_IN = {"tiny": Path(__file__).parent.parent / "tiny" / "weights"}
+
+
+def load(path: str, *, dtype: str = "auto", device: str = "auto", **overrides: Any) -> BackboneDenoiser:
+    """Load a model by hub id, folder or built-in name.
+
+    Args:
+        path: such as `GSAI-ML/LLaDA-8B-Instruct`, `./checkpoint` or `tiny`.
+        dtype: `float32`, `bfloat16` ..., or `auto`: what config.json says, else float32.
+        device: `cpu`, `cuda`, `cuda:1` ..., or `auto`: cuda where there is one.
+        overrides: fields of `Spec` (mask_id, eos_ids, block_length ...), and `attention`, the
+            backend a decoder uses unless told otherwise.
+
+    Raises:
+        CheckpointError: no such checkpoint, an unknown family, a config the backbone cannot
+            compute, or keys missing, left over or of another shape.
+        SettingError: an override, dtype or device that is wrong.
+
+    """
+    attention: AttentionBackend = build(
+        "attention", overrides.pop("attention", "sdpa"), AttentionBackend, "model.attention"
+    )
+    target = _device(device)
+    source = str(BUILT_IN.get(path, path))
+    config = _config(source, path)
+    family = _family(config, path)
+    spec_fields = {**family.spec(config), **_unknown_refused(overrides)}
+    with _quiet():
+        module = _module(source, path, family, config, _dtype(dtype, config))
+    tokenizer = _tokenizer(source, path, family)
+    spec = _spec(spec_fields, config, source, tokenizer)
+    return BackboneDenoiser(module.to(target), spec, name=path, tokenizer=tokenizer, attention=attention)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bar off where nobody watches."""
+    shown = logging.is_progress_bar_enabled()
+    if shown and not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _config(source: str, path: str) -> Config:
+    if Path(source).exists() and not (Path(source) / "config.json").is_file():
+        raise CheckpointError(f"model.path: {path!r} has no config.json; give the folder of a checkpoint")
+    try:
+        config: dict[str, Any] = PreTrainedConfig.get_config_dict(source)[0]
+    except (OSError, ValueError) as error:
+        known = ", ".join(BUILT_IN)
+        raise CheckpointError(
+            f"model.path: cannot read a config from {path!r}: give a folder, a hub id or one of {known} "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    if not config:
+        raise CheckpointError(f"model.path: {path!r} has no config.json; give a folder, a hub id or one of tiny")
+    return config
+
+
+def _family(config: Config, path: str) -> Family:
+    name = next(iter(config.get("architectures") or []), None)
+    if name is None:
+        raise CheckpointError(f"model.path: config.json of {path!r} names no architectures, so its family is unknown")
+    try:
+        family = registry.load("models", name)
+    except registry.UnknownNameError as error:
+        raise CheckpointError(f"model.path: {path!r}: {error}") from None
+    if not isinstance(family, Family):
+        raise registry.PluginError(f"{registry.owner(registry.names('models')[name])} is not a Family")
+    return family
+
+
+def _unknown_refused(overrides: dict[str, Any]) -> dict[str, Any]:
+    for key in overrides:
+        if key not in Spec.model_fields:
+            known = ", ".join(["attention", *Spec.model_fields])
+            raise SettingError(f"model.{key}: no such key; known keys: path, dtype, device, {known}")
+    return overrides
+
+
+def _dtype(dtype: str, config: Config) -> torch.dtype:
+    name = (config.get("dtype") or config.get("torch_dtype") or "float32") if dtype == "auto" else dtype
+    found = name if isinstance(name, torch.dtype) else getattr(torch, str(name), None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise SettingError(f"model.dtype: {dtype!r} is no floating point dtype; give float32, bfloat16 or float16")
+    return found
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(f"model.device: cannot use {device!r}: {str(error).splitlines()[0]}") from error
+
+
+def _module(source: str, path: str, family: Family, config: Config, dtype: torch.dtype) -> Any:
+    backbone = getattr(transformers, family.backbone)
+    settings = backbone.config_class(**family.settings(config), is_causal=False, use_cache=False)
+    try:
+        module, info = backbone.from_pretrained(
+            source,
+            config=settings,
+            key_mapping=dict(family.keys),
+            dtype=dtype,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"model.path: cannot load weights from {path!r}: {str(error).splitlines()[0]}") from error
+    kinds = {"missing": "missing_keys", "left over": "unexpected_keys", "of another shape": "mismatched_keys"}
+    wrong = [f"{kind}: {_first(info[key])}" for kind, key in kinds.items() if info.get(key)]
+    if wrong:
+        raise CheckpointError(f"model.path: the weights of {path!r} do not fit its config; {'; '.join(wrong)}")
+    return module
+
+
+def _first(keys: Any) -> str:
+    shown = sorted(str(key[0] if isinstance(key, tuple) else key) for key in keys)
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+
+
+def _tokenizer(source: str, path: str, family: Family) -> Any:
+    """Read the tokenizer, or None where the checkpoint has none."""
+    names = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
+    if not any(_has(source, name) for name in names):
+        return None
+    try:
+        return getattr(transformers, family.tokenizer).from_pretrained(source)
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"model.path: cannot read the tokenizer of {path!r}: {error}") from error
+
+
+def _has(source: str, name: str) -> bool:
+    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+    return found is not None
+
+
+def _spec(fields: dict[str, Any], config: Config, source: str, tokenizer: Any) -> Spec:
+    """Add what tokenizer and generation config say: eos is the union, ids end with the tokenizer."""
+    if tokenizer is not None:
+        fields["vocab_size"] = min(fields["vocab_size"], len(tokenizer))
+    if "eos_ids" not in fields:
+        found = [config.get("eos_token_id"), _generation_eos(source), getattr(tokenizer, "eos_token_id", None)]
+        flat = [i for each in found if each is not None for i in (each if isinstance(each, list) else [each])]
+        fields["eos_ids"] = tuple(dict.fromkeys(i for i in flat if i < fields["vocab_size"]))
+    try:
+        return Spec(**fields)
+    except ValidationError as error:
+        raise SettingError(explain(error, "model", Spec)) from None
+
+
+def _generation_eos(source: str) -> Any:
+    if not _has(source, "generation_config.json"):
+        return None
+    return json.loads(Path(str(cached_file(source, "generation_config.json"))).read_text()).get("eos_token_id")

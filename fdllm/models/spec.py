@@ -1,0 +1,35 @@
+"""The conventions of a diffusion LM that a decoding loop has to know."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Spec(BaseModel):
+    """Facts about a model, not choices. Frozen; a foreign model comes with one of these."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mask_id: int = Field(ge=0, description="id an open slot holds; never produced")
+    eos_ids: tuple[int, ...] = Field((), description="ids that end a text; the first fills what follows an end")
+    vocab_size: int | None = Field(None, ge=2, description="ids that may be produced are below; None: all it scores")
+    context: int | None = Field(None, ge=2, description="longest canvas the model takes, in slots; None: any")
+    shift: bool = Field(False, description="logits at slot i predict slot i + 1 (Dream), not slot i (LLaDA)")
+    attention: Literal["full", "block-causal"] = Field("full", description="who attends to whom")
+    block_length: int = Field(32, ge=1, description="block the model was trained with, in slots")
+
+    @field_validator("eos_ids", mode="before")
+    @classmethod
+    def _as_tuple(cls, given: Any) -> Any:
+        if isinstance(given, int):
+            return (given,)
+        return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _ids_fit(self) -> "Spec":
+        if self.mask_id in self.eos_ids:
+            raise ValueError(f"eos_ids: {self.mask_id} is the mask id, which never stands in a finished text")
+        if wrong := [i for i in self.eos_ids if i < 0 or (self.vocab_size is not None and i >= self.vocab_size)]:
+            raise ValueError(f"eos_ids: {wrong} lie outside the vocabulary of {self.vocab_size} ids")
+        return self

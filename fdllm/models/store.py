@@ -1,0 +1,87 @@
+"""The slot-addressed K/V store as a transformers cache: slot = absolute position in the canvas.
+
+An update overwrites the entries of the slots computed and returns every slot as stored. One
+further slot takes what is to be dropped (padding, rows that wait).
+"""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from fdllm.models.denoiser import Store
+from fdllm.models.feed import Feed
+
+
+@final
+class SlotLayer(CacheLayerMixin):
+    """K and V of one layer, float[B G N+1 D], allocated at the first update."""
+
+    is_compileable = True
+
+    def __init__(self, num_slots: int) -> None:
+        """Hold `num_slots` slots and the scratch slot behind them."""
+        super().__init__()
+        self.num_slots = num_slots
+        self.feed: Feed | None = None
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Allocate buffers like the states given."""
+        for name, states in (("keys", key_states), ("values", value_states)):
+            batch, heads, _, width = states.shape
+            setattr(self, name, states.new_zeros(batch, heads, self.num_slots + 1, width))
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write the computed slots; return all slots, float[B G N D]."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.feed is not None and self.keys is not None and self.values is not None
+        for buffer, states in ((self.keys, key_states), (self.values, value_states)):
+            if self.feed.span is not None:
+                buffer[:, :, self.feed.span.start : self.feed.span.stop] = states
+            else:
+                buffer.scatter_(2, self.feed.slots[:, None, :, None].expand_as(states), states)
+        return self.keys[:, :, : self.num_slots], self.values[:, :, : self.num_slots]
+
+    def taken(self, rows: Tensor) -> "SlotLayer":
+        """Copy some rows of the batch."""
+        other = SlotLayer(self.num_slots)
+        if self.keys is not None and self.values is not None:
+            other.keys, other.values, other.is_initialized = self.keys[rows], self.values[rows], True
+        return other
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Every slot is a key, from slot 0 on."""
+        return self.num_slots, 0
+
+    def get_seq_length(self) -> int:
+        """Positions are given with every call, so none are implied."""
+        return 0
+
+    def get_max_length(self) -> int:
+        """Return the number of slots."""
+        return self.num_slots
+
+    # the name before transformers 5.11
+    get_max_cache_shape = get_max_length
+
+
+@final
+class SlotStore(Cache, Store):
+    """One `SlotLayer` per layer of the model."""
+
+    def __init__(self, layers: list[SlotLayer]) -> None:
+        """Hold the layers."""
+        super().__init__(layers=list(layers))
+
+    def at(self, feed: Feed) -> "SlotStore":
+        """Say which slots the next forward computes."""
+        for layer in self.layers:
+            layer.feed = feed
+        return self
+
+    def take(self, rows: Tensor) -> "SlotStore":
+        """Copy the store of some rows of the batch."""
+        return SlotStore([layer.taken(rows) for layer in self.layers])

@@ -1,0 +1,53 @@
+"""Counter-based noise: a function of (seed, row id, slot, step), the same in any batch on any device.
+
+Integer hashing only, so the bits are equal everywhere; 23 of them make a uniform number that
+float32 holds exactly, never 0 and never 1. The mixer is the 32-bit finalizer "lowbias32" by
+Chris Wellons (public domain), applied twice around a second key.
+"""
+
+import torch
+from torch import Tensor
+
+from fdllm.types import Logits, NoiseKey, Slots, Uniform
+
+_WORD = 0xFFFFFFFF
+_GOLDEN = 0x9E3779B9
+
+
+def mix(bits: Tensor) -> Tensor:
+    """Scramble 32-bit integers held in int64, any shape."""
+    bits = bits & _WORD
+    bits = ((bits ^ (bits >> 16)) * 0x7FEB352D) & _WORD
+    bits = ((bits ^ (bits >> 15)) * 0x846CA68B) & _WORD
+    return bits ^ (bits >> 16)
+
+
+def keys(seed: int, row_ids: Tensor, slots: Slots, step: int) -> NoiseKey:
+    """One key per slot of the window.
+
+    Args:
+        seed: any int; its low 64 bits count.
+        row_ids: int64[B 1], a row's identity in the whole run.
+        slots: absolute slots, int64[B W].
+        step: step within the window.
+
+    Returns:
+        int64[B W] below 2**32.
+
+    """
+    key = mix(row_ids + (_GOLDEN * seed & _WORD))
+    for part in (seed >> 32 & _WORD, slots, step):
+        key = mix(key * 3 + _GOLDEN + part)
+    return key
+
+
+def uniform(key: Tensor, counter: Tensor | int) -> Uniform:
+    """Uniform numbers in (0, 1), float32 of the broadcast shape of `key` and `counter`."""
+    bits = mix(mix(key + _GOLDEN * counter) ^ key)
+    return ((bits >> 9).float() + 0.5) * 2.0**-23
+
+
+def gumbel(key: NoiseKey, logits: Logits) -> Tensor:
+    """Standard Gumbel noise for every id of every slot, float32[B W V]."""
+    ids = torch.arange(logits.shape[-1], device=logits.device)
+    return -(-uniform(key.unsqueeze(-1), ids).log()).log()

@@ -1,0 +1,211 @@
+"""Wire components into the graph of one denoising step: values read by name, found by name.
+
+It starts from the policy and adds, for every value somebody reads and nobody writes, the
+signal registered under that name, the column carried from the step before, or nothing; what
+is then still missing is an error of `check`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from fdllm import registry, step
+from fdllm.attention.base import AttentionBackend
+from fdllm.graph import Graph, Node, PortError, node
+from fdllm.models.denoiser import Denoiser
+from fdllm.policies.base import UnmaskingPolicy
+from fdllm.sampling import Greedy, Sample, Truncate, Vocabulary
+from fdllm.types import (
+    CanvasMask,
+    CanvasTokens,
+    Count,
+    FeedPort,
+    Fraction,
+    Mask,
+    NoiseKey,
+    Port,
+    Slots,
+    StepCount,
+    StorePort,
+    Tokens,
+)
+
+PREVIOUS = "previous_"
+_PORTS = {
+    "canvas": CanvasTokens,
+    "open_slots": CanvasMask,
+    "window": Slots,
+    "feed": FeedPort,
+    "store": StorePort,
+    "noise": NoiseKey,
+    "quota": Count,
+    "step": StepCount,
+    "steps": StepCount,
+    "progress": Fraction,
+}
+INPUTS: dict[str, Port] = {name: alias.__metadata__[0] for name, alias in _PORTS.items()}
+_TOKENS: Port = Tokens.__metadata__[0]
+_MASK: Port = Mask.__metadata__[0]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How candidates are drawn; see `fdllm.compile`."""
+
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """State of the canvas that one step hands to the next.
+
+    Attributes:
+        port: of the value at the window (`B W`), or of the row (`B 1`).
+        fill: what it holds when a block begins; NaN where there is no previous value yet.
+
+    """
+
+    port: Port
+    fill: float
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """The parts of a step. `planned`: the policy says how many commits each step is due."""
+
+    denoiser: Denoiser
+    policy: UnmaskingPolicy
+    attention: AttentionBackend
+    sampling: Sampling
+    planned: bool
+
+
+def resolve(parts: Wiring, wanted: Iterable[str] = ()) -> tuple[Graph, dict[str, Column]]:
+    """Build the graph of one step, not yet checked.
+
+    Args:
+        parts: components of the step.
+        wanted: further values to give out, such as `confidence` for a trace.
+
+    Returns:
+        The graph and the columns it carries. Its outputs are the canvas, the open slots and every
+        column after the step, then `committed`, `reopened` where the policy revokes, and `wanted`.
+
+    """
+    graph = Graph(dict(INPUTS), (*_engine(parts), _policy(parts.policy)), ())
+    if not parts.planned:
+        graph = replace(graph, inputs={k: v for k, v in INPUTS.items() if k != "quota"})
+    graph = _with_signals(graph, wanted)
+    columns = _columns(graph, parts.policy)
+    graph = _carried(graph, columns)
+    revoked = ("reopened",) if parts.policy.revokes else ()
+    states = ("next_canvas", "next_open_slots", *(f"next_{name}_column" for name in columns))
+    return replace(graph, outputs=(*states, "committed", *revoked, *wanted)), columns
+
+
+def _engine(parts: Wiring) -> list[Node]:
+    """Nodes that every step has."""
+    spec, how = parts.denoiser.spec, parts.sampling
+    vocabulary = Vocabulary(spec.mask_id, spec.vocab_size)
+    narrowed = how.top_p is not None or how.top_k is not None
+    draw = Sample(vocabulary, how.temperature) if how.temperature > 0 else Greedy(vocabulary)
+    forward = step.Forward(parts.denoiser, parts.attention)
+    nodes = [
+        _taken("tokens", "canvas", _TOKENS),
+        _taken("masked", "open_slots", _MASK),
+        node(forward, "forward", writes=("hidden",), title=f"Forward({parts.attention!r})"),
+        node(step.Head(parts.denoiser), "head", writes=("full_logits" if narrowed else "logits",), title="Head"),
+        node(draw, "draw", writes=("candidate",), title=repr(draw)),
+        node(step.chance, "chance", writes=("uniform",)),
+    ]
+    if narrowed:
+        cut = Truncate(vocabulary, how.top_p, how.top_k, how.temperature)
+        nodes.append(node(cut, "truncate", writes=("logits",), title=repr(cut)))
+    rule = step.legal if parts.policy.progresses else step.progress
+    nodes.append(node(rule, rule.__name__, writes=("committed",)))
+    if not parts.policy.revokes:
+        settle, close = node(step.settle, "settle", writes=("next_canvas",)), node(step.close, "close", writes=("next_open_slots",))
+        return [*nodes, settle, close]
+    return [
+        *nodes,
+        node(step.bounded, "bounded", writes=("reopened",)),
+        node(step.Resettle(spec.mask_id), "settle", writes=("next_canvas",), title="settle"),
+        node(step.reclose, "close", writes=("next_open_slots",)),
+    ]
+
+
+def _policy(policy: UnmaskingPolicy) -> Node:
+    """The policy's node: `commit`, `reopen`, and `next_<column>` for its own columns."""
+    made = node(policy.rule(), "policy", title=repr(policy), writes=())
+    fields = [name if name != "policy" else "commit" for name in made.writes]
+    expected = {"commit", *(["reopen"] if policy.revokes else []), *policy.columns}
+    if set(fields) != expected:
+        raise PortError(
+            f"{policy!r} returns {', '.join(fields)}; wanted {', '.join(sorted(expected))}: commit, "
+            "reopen only with revokes = True, and one field per own column"
+        )
+    ports = made.writes.values()
+    names = [f"next_{name}" if name in policy.columns else name for name in fields]
+    if made.writes and next(iter(ports)) != _MASK and fields[0] == "commit":
+        raise PortError(f"{policy!r} returns commit as {next(iter(ports))}; wanted {_MASK}")
+    return replace(made, writes=dict(zip(names, ports, strict=True)))
+
+
+def _with_signals(graph: Graph, wanted: Iterable[str]) -> Graph:
+    """Add the registered signal of every value that is read and not there, and of those it reads."""
+    nodes = list(graph.nodes)
+    have = {*graph.inputs, *(value for n in nodes for value in n.writes)}
+    asked = [*wanted, *(value for n in nodes for value in n.reads)]
+    for value in asked:
+        name = value.removeprefix(PREVIOUS)
+        if name in have or name not in registry.names("signals"):
+            continue
+        signal = node(registry.load("signals", name), name, title=f"signal {name}")
+        have |= set(signal.writes)
+        asked.extend(signal.reads)
+        nodes.append(signal)
+    return graph.with_nodes(nodes)
+
+
+def _columns(graph: Graph, policy: UnmaskingPolicy) -> dict[str, Column]:
+    """State carried across steps: the policy's own columns, and every `previous_<value>` that is read."""
+    ports = graph.ports()
+    columns = {name: Column(ports[f"next_{name}"], fill) for name, fill in policy.columns.items()}
+    for reader in graph.nodes:
+        for value in reader.reads:
+            source = value.removeprefix(PREVIOUS)
+            if value != source and value not in columns and source in ports:
+                columns[value] = Column(ports[source], _nothing_yet(ports[source]))
+    return columns
+
+
+def _nothing_yet(port: Port) -> float:
+    return {"float": float("nan"), "int64": -1}.get(port.kind, 0)
+
+
+def _carried(graph: Graph, columns: dict[str, Column]) -> Graph:
+    """Add reading and writing back of each column around the window."""
+    nodes, inputs = list(graph.nodes), dict(graph.inputs)
+    for name, column in columns.items():
+        after = name.removeprefix(PREVIOUS) if f"next_{name}" not in graph.ports() else f"next_{name}"
+        if column.port.dims == "B 1":
+            held = column.port
+            nodes.append(Node(_same, f"take_{name}", f"take {name}", {f"{name}_column": held}, {name: held}))
+            nodes.append(Node(_same, f"put_{name}", f"put {name}", {after: held}, {f"next_{name}_column": held}))
+        else:
+            held = replace(column.port, dims="B N")
+            nodes.append(_taken(name, f"{name}_column", column.port))
+            reads = {f"{name}_column": held, "window": INPUTS["window"], after: column.port}
+            nodes.append(Node(step.put, f"put_{name}", f"put {name}", reads, {f"next_{name}_column": held}))
+        inputs[f"{name}_column"] = held
+    return replace(graph, inputs=inputs, nodes=tuple(nodes))
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _taken(value: str, column: str, port: Port) -> Node:
+    reads = {column: replace(port, dims="B N"), "window": INPUTS["window"]}
+    return Node(step.take, f"take_{value}", f"take {value}", reads, {value: port})

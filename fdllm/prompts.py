@@ -1,0 +1,88 @@
+"""Prompts in every form a user may have them, as one list of ids per row, checked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fdllm.models.denoiser import Denoiser
+
+Prompts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
+
+
+class PromptError(ValueError):
+    """A prompt cannot be decoded; the message says which and why."""
+
+
+def rows_of(prompts: Prompts, attention_mask: Tensor | None, denoiser: Denoiser, num_new: int) -> list[list[int]]:
+    """Read prompts as ids.
+
+    Args:
+        prompts: text, several texts, ids of one prompt, ids of several (ragged), or int64[B P].
+        attention_mask: for a tensor of ids, which of them count, [B P]; padding on either side.
+        denoiser: its tokenizer reads text, its spec bounds ids and length.
+        num_new: slots that follow each prompt.
+
+    Raises:
+        PromptError: text without a tokenizer, an empty prompt, ids that are none, a canvas over the context.
+
+    """
+    if attention_mask is not None and not isinstance(prompts, Tensor):
+        raise PromptError("attention_mask: goes with a tensor of ids; lists of ids need none")
+    rows = _from_tensor(prompts, attention_mask) if isinstance(prompts, Tensor) else _from_list(prompts, denoiser)
+    if not rows:
+        raise PromptError("prompts: there are none")
+    for index, row in enumerate(rows):
+        _checked(row, f"prompts[{index}]", denoiser, num_new)
+    return rows
+
+
+def _from_tensor(ids: Tensor, mask: Tensor | None) -> list[list[int]]:
+    if ids.dim() not in (1, 2) or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise PromptError(f"prompts: wanted integer ids [B, P], got {ids.dtype} of shape {tuple(ids.shape)}")
+    table = ids.reshape(-1, ids.shape[-1])
+    if mask is None:
+        return [[int(i) for i in row] for row in table.tolist()]
+    if mask.reshape(-1, mask.shape[-1]).shape != table.shape:
+        raise PromptError(f"attention_mask: wanted the shape of the ids {tuple(ids.shape)}, got {tuple(mask.shape)}")
+    return [[int(i) for i in row[keep]] for row, keep in zip(table, mask.reshape(table.shape).bool(), strict=True)]
+
+
+def _from_list(prompts: Any, denoiser: Denoiser) -> list[list[int]]:
+    if isinstance(prompts, str):
+        prompts = [prompts]
+    if not isinstance(prompts, Sequence) or isinstance(prompts, bytes):
+        raise PromptError(f"prompts: wanted text, texts, ids or lists of ids, got {type(prompts).__name__}")
+    if prompts and all(isinstance(each, str) for each in prompts):
+        return [_encoded(text, denoiser) for text in prompts]
+    if prompts and all(_is_id(each) for each in prompts):
+        return [list(prompts)]
+    for index, row in enumerate(prompts):
+        if not isinstance(row, Sequence) or isinstance(row, str) or not all(_is_id(i) for i in row):
+            raise PromptError(f"prompts[{index}]: wanted a list of ids like the others, got {row!r}")
+    return [list(row) for row in prompts]
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _encoded(text: str, denoiser: Denoiser) -> list[int]:
+    if denoiser.tokenizer is None:
+        raise PromptError(f"prompts: {denoiser.name} has no tokenizer, so text cannot be read; give ids")
+    return list(denoiser.tokenizer(text).input_ids)
+
+
+def _checked(row: list[int], where: str, denoiser: Denoiser, num_new: int) -> None:
+    spec = denoiser.spec
+    if not row:
+        raise PromptError(f"{where}: is empty; give at least one id")
+    wrong = [i for i in row if i < 0 or (spec.vocab_size is not None and i >= max(spec.vocab_size, spec.mask_id + 1))]
+    if wrong:
+        raise PromptError(f"{where}: ids {wrong[:5]} are outside the vocabulary [0, {spec.vocab_size})")
+    if spec.context is not None and len(row) + num_new > spec.context:
+        raise PromptError(
+            f"{where}: {len(row)} ids and max_new_tokens = {num_new} make {len(row) + num_new} slots, over the "
+            f"model's context of {spec.context}; shorten the prompt or lower generate.max_new_tokens"
+        )

@@ -1,0 +1,198 @@
+"""The reference decoder: one row, no cache, every step a whole forward, everything spelled out.
+
+It shares with the fast decoder only what defines the result: the policy, the signals, the
+noise. No graph, no batch, no store, no index tensors. Slow on purpose; read it by eye.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fdllm import registry
+from fdllm.models.spec import Spec
+from fdllm.noise import gumbel, keys, uniform
+from fdllm.policies.base import UnmaskingPolicy
+from fdllm.schedules.base import Schedule
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The settings of a run; fields as in `fdllm.compile`.
+
+    Attributes:
+        logits: int64[1 n] -> float[1 n V], logits of every slot as the published forward returns them.
+
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    spec: Spec
+    policy: UnmaskingPolicy
+    schedule: Schedule
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_at_eos: bool = True
+
+    @torch.inference_mode()
+    def decode(self, prompt: list[int], seed: int = 0, row_id: int = 0) -> tuple[list[int], int]:
+        """Decode one prompt; return the response canvas and the number of forwards."""
+        tokens = [*prompt, *[self.spec.mask_id] * self.max_new_tokens]
+        is_open = [False] * len(prompt) + [True] * self.max_new_tokens
+        windows = self.schedule.windows(self.max_new_tokens)
+        carried: dict[str, Tensor] = {}
+        nfe = 0
+        for window in windows:
+            slots = [len(prompt) + slot for slot in window]
+            quotas = self.policy.quotas(len(slots), len(windows))
+            due = [quota for quota in quotas or () if quota]
+            carried = {}
+            step = 0
+            while any(is_open[s] for s in slots):
+                logits = self.logits(torch.tensor([tokens]))[0]
+                rows = torch.stack([logits[s - 1 if self.spec.shift else s] for s in slots])[None]
+                nfe += 1
+                values = Values(self, rows, tokens, is_open, slots, seed, row_id, step, carried)
+                if quotas is not None:
+                    values.known["quota"] = torch.tensor([[due[step] if step < len(due) else len(slots)]])
+                values.known["steps"] = torch.tensor([[len(due) or len(slots)]])
+                commit, reopen = self._choice(values)
+                for i, s in enumerate(slots):
+                    if commit[i]:
+                        tokens[s], is_open[s] = int(values["candidate"][0, i]), False
+                    elif reopen[i]:
+                        tokens[s], is_open[s] = self.spec.mask_id, True
+                step += 1
+                if self._ended(tokens[len(prompt) :], is_open[len(prompt) :], [is_open[s] for s in slots]):
+                    return self._filled(tokens[len(prompt) :]), nfe
+        return self._filled(tokens[len(prompt) :]), nfe
+
+    def _choice(self, values: "Values") -> tuple[list[bool], list[bool]]:
+        """Ask the policy, then hold legality and progress."""
+        answer = values.call(self.policy.rule())
+        if isinstance(answer, Tensor):
+            answer = {"commit": answer}
+        else:
+            answer = answer._asdict()
+        for name in self.policy.columns:
+            values.carried[name] = answer[name]
+        for name in values.previous:
+            values.carried[f"previous_{name}"] = values[name]
+        is_open = values["masked"][0].tolist()
+        commit = [c and o for c, o in zip(answer["commit"][0].tolist(), is_open, strict=True)]
+        if not any(commit):
+            scores = [c if o else -1.0 for c, o in zip(values["confidence"][0].tolist(), is_open, strict=True)]
+            commit[scores.index(max(scores))] = True
+        reopen, left = [False] * len(commit), sum(commit) - 1
+        if self.policy.revokes:
+            for i, asked in enumerate(answer["reopen"][0].tolist()):
+                if asked and not is_open[i] and left > 0:
+                    reopen[i], left = True, left - 1
+        return commit, reopen
+
+    def _ended(self, tokens: list[int], is_open: list[bool], window_open: list[bool]) -> bool:
+        """Say whether an eos stands with no open slot before it."""
+        if not self.stop_at_eos or (self.policy.revokes and any(window_open)):
+            return False
+        for token, still_open in zip(tokens, is_open, strict=True):
+            if still_open:
+                return False
+            if token in self.spec.eos_ids:
+                return True
+        return False
+
+    def _filled(self, tokens: list[int]) -> list[int]:
+        """Fill with the first eos what follows it."""
+        if self.stop_at_eos:
+            for i, token in enumerate(tokens):
+                if token in self.spec.eos_ids:
+                    return tokens[:i] + [token] * (len(tokens) - i)
+        return tokens
+
+
+class Values:
+    """The values of one step by name, each computed when asked for."""
+
+    def __init__(
+        self,
+        run: Reference,
+        rows: Tensor,
+        tokens: list[int],
+        is_open: list[bool],
+        slots: list[int],
+        seed: int,
+        row_id: int,
+        step: int,
+        carried: dict[str, Tensor],
+    ) -> None:
+        """Start from what the engine gives."""
+        response_open = sum(is_open)
+        self.run = run
+        self.carried = carried
+        self.previous: list[str] = []
+        self.noise = keys(seed, torch.tensor([[row_id]]), torch.tensor([slots]), step)
+        self.known = {
+            "logits": self._narrowed(rows),
+            "masked": torch.tensor([[is_open[s] for s in slots]]),
+            "tokens": torch.tensor([[tokens[s] for s in slots]]),
+            "step": torch.tensor([[step]]),
+            "progress": torch.tensor([[1 - response_open / run.max_new_tokens]]),
+            "uniform": uniform(self.noise, -1),
+        }
+        self.known["candidate"] = self._drawn(self.known["logits"])
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Find a value: given, carried from the step before, or a registered signal."""
+        if name in self.known:
+            return self.known[name]
+        if name in self.run.policy.columns:
+            fill = torch.full_like(self["masked"], 0, dtype=torch.float32) + self.run.policy.columns[name]
+            return self.carried.get(name, fill)
+        if name.startswith("previous_"):
+            source = name.removeprefix("previous_")
+            self.previous.append(source)
+            now = self[source]
+            nothing = torch.full_like(now, float("nan") if now.is_floating_point() else -1)
+            return self.carried.get(name, nothing)
+        self.known[name] = self.call(registry.load("signals", name))
+        return self.known[name]
+
+    def call(self, fn: Callable[..., Any]) -> Any:
+        """Call a function with the values its parameters name."""
+        return fn(*(self[name] for name in inspect.signature(fn).parameters))
+
+    def _legal(self, scores: Tensor) -> Tensor:
+        scores = scores.clone()
+        scores[..., self.run.spec.mask_id] = -torch.inf
+        if self.run.spec.vocab_size is not None:
+            scores[..., self.run.spec.vocab_size :] = -torch.inf
+        return scores
+
+    def _drawn(self, logits: Tensor) -> Tensor:
+        """Take the likeliest legal id, or draw one by Gumbel-max."""
+        if self.run.temperature == 0:
+            return self._legal(logits).argmax(-1)
+        return self._legal(logits.float() / self.run.temperature + gumbel(self.noise, logits)).argmax(-1)
+
+    def _narrowed(self, rows: Tensor) -> Tensor:
+        """Apply top_p, then top_k, id by id; the likeliest legal id always stays."""
+        rows = rows.clone()
+        for row in rows[0]:
+            best = int(self._legal(row).argmax())
+            kept = row[best].clone()
+            if self.run.top_p is not None:
+                chances = (row.float() / (self.run.temperature or 1.0)).softmax(-1)
+                total = 0.0
+                for i in chances.argsort(descending=True, stable=True).tolist():
+                    if total > self.run.top_p:
+                        row[i] = -torch.inf
+                    total += float(chances[i])
+            if self.run.top_k is not None:
+                last = row.sort(descending=True).values[min(self.run.top_k, len(row)) - 1]
+                row[row < last] = -torch.inf
+            row[best] = kept
+        return rows

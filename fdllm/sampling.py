@@ -1,0 +1,92 @@
+"""How the candidate of a slot is drawn, and which ids may be drawn at all.
+
+The mask id and ids beyond the tokenizer are never candidates; they keep their share of the
+distribution, as in the published code, so confidences are those of the model.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from fdllm.noise import gumbel
+from fdllm.types import Logits, NoiseKey, Tokens
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The ids a model may produce: `[0, size)`, or all it scores where `size` is None, without the mask id."""
+
+    mask_id: int
+    size: int | None
+
+    def best(self, scores: Tensor) -> Tokens:
+        """Return the legal id of the highest score, int64[B W]; equal scores give the lowest id."""
+        low, high = scores[..., : self.size][..., : self.mask_id], scores[..., : self.size][..., self.mask_id + 1 :]
+        if not high.shape[-1]:
+            return low.argmax(-1)
+        if not low.shape[-1]:
+            return high.argmax(-1) + 1
+        below, above = low.max(-1), high.max(-1)
+        return torch.where(above.values > below.values, above.indices + self.mask_id + 1, below.indices)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Take the likeliest legal id."""
+
+    vocabulary: Vocabulary
+
+    def __call__(self, logits: Logits) -> Tokens:
+        """Choose, int64[B W]; ties go to the lowest id."""
+        return self.vocabulary.best(logits)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw from softmax(logits / temperature) by Gumbel-max, with counter-based noise."""
+
+    vocabulary: Vocabulary
+    temperature: float
+
+    def __call__(self, logits: Logits, noise: NoiseKey) -> Tokens:
+        """Draw, int64[B W]; the same key draws the same id."""
+        return self.vocabulary.best(logits.float() / self.temperature + gumbel(noise, logits))
+
+
+@dataclass(frozen=True)
+class Truncate:
+    """Narrow the distribution to its likeliest ids; every signal then describes what is left.
+
+    Source: Ye et al. 2025, Dream, arXiv:2508.15487, generation_utils.py, sample_tokens: top_p
+    first, at the sampling temperature, then top_k. The id that crosses `top_p` stays, and so
+    does the likeliest legal id.
+
+    Attributes:
+        top_p: keep the smallest set whose probability exceeds this, or None.
+        top_k: keep this many ids, and those equal to the last, or None.
+        temperature: sampling temperature; 0 counts as 1 here.
+
+    """
+
+    vocabulary: Vocabulary
+    top_p: float | None
+    top_k: int | None
+    temperature: float
+
+    def __call__(self, full_logits: Logits) -> Logits:
+        """Set what falls away to -inf, float[B W V]."""
+        logits = full_logits
+        if self.top_p is not None:
+            logits = logits.masked_fill(self._beyond_top_p(logits, self.top_p), -float("inf"))
+        if self.top_k is not None:
+            last = logits.topk(min(self.top_k, logits.shape[-1]), dim=-1).values[..., -1:]
+            logits = logits.masked_fill(logits < last, -float("inf"))
+        keep = self.vocabulary.best(full_logits).unsqueeze(-1)
+        return logits.scatter(-1, keep, full_logits.gather(-1, keep))
+
+    def _beyond_top_p(self, logits: Logits, top_p: float) -> Tensor:
+        ordered, order = (logits.float() / (self.temperature or 1.0)).sort(-1, descending=True, stable=True)
+        before = pad(ordered.softmax(-1).cumsum(-1)[..., :-1], (1, 0))
+        return torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before > top_p)

@@ -1,0 +1,124 @@
+"""The engine's own nodes of the step graph: reading the window, forwards, progress, writing back.
+
+Everything is a pure function of its values, but for the forward, which overwrites the store.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fdllm.attention.base import AttentionBackend
+from fdllm.models.denoiser import Denoiser
+from fdllm.noise import uniform
+from fdllm.ranking import best, ranks
+from fdllm.types import (
+    CanvasMask,
+    CanvasTokens,
+    FeedPort,
+    Hidden,
+    Logits,
+    Mask,
+    NoiseKey,
+    Probability,
+    Slots,
+    StorePort,
+    Tokens,
+    Uniform,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """One forward of the model over the slots of the feed, whose K/V overwrite their own in the store."""
+
+    denoiser: Denoiser
+    attention: AttentionBackend
+
+    def __call__(self, canvas: CanvasTokens, feed: FeedPort, store: StorePort) -> Hidden:
+        """Give what predicts the window, float[B W D]."""
+        return self.denoiser.hidden(canvas, feed, store, self.attention)
+
+
+@dataclass(frozen=True, eq=False)
+class ForwardAlone:
+    """One forward of the model over the whole canvas that keeps nothing."""
+
+    denoiser: Denoiser
+    attention: AttentionBackend
+
+    def __call__(self, canvas: CanvasTokens, feed: FeedPort) -> Hidden:
+        """Give what predicts the window, float[B W D]."""
+        return self.denoiser.hidden(canvas, feed, None, self.attention)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The LM head, on the slots of the window alone."""
+
+    denoiser: Denoiser
+
+    def __call__(self, hidden: Hidden) -> Logits:
+        """Give the logits of the window, float[B W V]."""
+        return self.denoiser.head(hidden)
+
+
+def take(column: Tensor, window: Slots) -> Tensor:
+    """Read a column of the canvas at the window, [B N] -> [B W]."""
+    return column.gather(1, window)
+
+
+def put(column: Tensor, window: Slots, values: Tensor) -> Tensor:
+    """Write values at the window into a copy of a column, [B N]."""
+    return column.scatter(1, window, values.to(column.dtype))
+
+
+def chance(noise: NoiseKey) -> Uniform:
+    """One uniform number per slot, apart from those that sample tokens."""
+    return uniform(noise, -1)
+
+
+def legal(masked: Mask, commit: Mask) -> Mask:
+    """Commit open slots only, bool[B W]."""
+    return masked & commit
+
+
+def progress(masked: Mask, commit: Mask, confidence: Probability) -> Mask:
+    """Commit open slots only, and the most confident one (leftmost of equals) of a row where none is chosen."""
+    chosen = masked & commit
+    return chosen | (masked & ~chosen.any(-1, keepdim=True) & (ranks(masked, confidence) == 0))
+
+
+def bounded(masked: Mask, committed: Mask, reopen: Mask) -> Mask:
+    """Reopen committed slots only, fewer than are committed in this step; the leftmost come first."""
+    allowed = committed.sum(-1, keepdim=True) - 1
+    standing = reopen & ~masked
+    return best(standing, -standing.cumsum(-1).double(), allowed)
+
+
+def settle(canvas: CanvasTokens, window: Slots, candidate: Tokens, committed: Mask) -> CanvasTokens:
+    """Write the committed candidates into a copy of the canvas, int64[B N]."""
+    return canvas.scatter(1, window, candidate.where(committed, canvas.gather(1, window)))
+
+
+def close(open_slots: CanvasMask, window: Slots, committed: Mask) -> CanvasMask:
+    """Mark the committed slots as decided, bool[B N]."""
+    return open_slots.scatter(1, window, open_slots.gather(1, window) & ~committed)
+
+
+@dataclass(frozen=True)
+class Resettle:
+    """`settle` for policies that revoke: a reopened slot holds the mask id again."""
+
+    mask_id: int
+
+    def __call__(
+        self, canvas: CanvasTokens, window: Slots, candidate: Tokens, committed: Mask, reopened: Mask
+    ) -> CanvasTokens:
+        """Write candidates and mask ids into a copy of the canvas, int64[B N]."""
+        tokens = candidate.where(committed, canvas.gather(1, window)).masked_fill(reopened, self.mask_id)
+        return canvas.scatter(1, window, tokens)
+
+
+def reclose(open_slots: CanvasMask, window: Slots, committed: Mask, reopened: Mask) -> CanvasMask:
+    """Mark committed slots as decided and reopened ones as open, bool[B N]."""
+    return open_slots.scatter(1, window, open_slots.gather(1, window) & ~committed | reopened)

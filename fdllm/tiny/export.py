@@ -1,0 +1,68 @@
+"""Writes a checkpoint in LLaDA's published layout, so that it loads like any other LLaDA."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from fdllm.tiny.model import Shape
+from fdllm.tiny.tokenizer import EOS_ID, MASK_ID, PAD_ID
+
+
+def config_of(shape: Shape) -> dict[str, Any]:
+    """Spell a shape as config.json, in LLaDA's names."""
+    return {
+        "architectures": ["LLaDAModelLM"],
+        "model_type": "llada",
+        "d_model": shape.hidden,
+        "n_layers": shape.layers,
+        "n_heads": shape.heads,
+        "n_kv_heads": shape.heads,
+        "mlp_hidden_size": shape.inner,
+        "mlp_ratio": 4,
+        "vocab_size": shape.vocab,
+        "embedding_size": shape.vocab,
+        "max_sequence_length": shape.max_length,
+        "rope": True,
+        "rope_theta": shape.theta,
+        "rope_full_precision": True,
+        "rms_norm_eps": shape.eps,
+        "weight_tying": True,
+        "block_type": "llama",
+        "block_group_size": 1,
+        "activation_type": "silu",
+        "layer_norm_type": "rms",
+        "alibi": False,
+        "attention_dropout": 0.0,
+        "attention_layer_norm": False,
+        "bias_for_layer_norm": False,
+        "embedding_dropout": 0.0,
+        "flash_attention": False,
+        "include_bias": False,
+        "include_qkv_bias": False,
+        "init_device": "cpu",
+        "input_emb_norm": False,
+        "multi_query_attention": None,
+        "residual_dropout": 0.0,
+        "scale_logits": False,
+        "torch_dtype": "bfloat16",
+        "use_cache": False,
+        "eos_token_id": EOS_ID,
+        "pad_token_id": PAD_ID,
+        "mask_token_id": MASK_ID,
+    }
+
+
+def export(checkpoint: Path, folder: Path) -> None:
+    """Write weights (bfloat16), configuration and tokenizer of a checkpoint to a folder."""
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    masters = saved["optimizer"]["masters"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint.parent / name, folder / name)
+    (folder / "config.json").write_text(json.dumps(config_of(Shape(**saved["shape"])), indent=2) + "\n")
+    weights = {f"model.transformer.{name}": weight.bfloat16().contiguous() for name, weight in masters.items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
