@@ -53,21 +53,22 @@ class Canvas:
 
     def response(self) -> Tensor:
         """Index of the response slots, int64[B num_new]."""
-        starts = torch.tensor(self.prompts, device=self.tokens.device)[:, None]
+        starts = torch.tensor(self.prompts, dtype=torch.int64, device=self.tokens.device)[:, None]
         return starts + torch.arange(self.num_new, device=self.tokens.device)
 
     def keep(self, indices: list[int]) -> "Canvas":
-        """Copy with some rows of the batch, by batch index."""
-        at = torch.tensor(indices, device=self.tokens.device)
+        """Copy with some rows of the batch, by batch index, cut to the longest of them."""
+        at = torch.tensor(indices, dtype=torch.int64, device=self.tokens.device)
+        longest = max((self.lengths[i] for i in indices), default=0)
         return replace(
             self,
             rows=tuple(self.rows[i] for i in indices),
             row_ids=tuple(self.row_ids[i] for i in indices),
             prompts=tuple(self.prompts[i] for i in indices),
-            tokens=self.tokens[at],
-            open_slots=self.open_slots[at],
-            stale=self.stale[at],
-            columns={name: column[at] for name, column in self.columns.items()},
+            tokens=self.tokens[at, :longest],
+            open_slots=self.open_slots[at, :longest],
+            stale=self.stale[at, :longest],
+            columns={name: column[at, :longest] for name, column in self.columns.items()},
         )
 
 

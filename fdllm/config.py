@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from fdllm import registry
 from fdllm.attention.base import AttentionBackend
 from fdllm.caches.base import CachePolicy
 from fdllm.component import Component, SettingError, build, explain
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """A table that holds a component."""
+    """A table that holds a component; without a default name, the model chooses it."""
 
     group: str
     base: type[Component]
@@ -35,7 +36,7 @@ PARTS = {
     "schedule": Part("schedules", Schedule, "blocks"),
     "cache": Part("caches", CachePolicy, "none"),
     "policy": Part("policies", UnmaskingPolicy, "threshold"),
-    "attention": Part("attention", AttentionBackend, "sdpa"),
+    "attention": Part("attention", AttentionBackend, ""),
 }
 
 
@@ -77,7 +78,9 @@ class GenerateTable(Table):
     """How much is decoded, and how a token is drawn."""
 
     max_new_tokens: int = Field(256, ge=1, description="slots of the response, in tokens")
-    block_length: int = Field(32, ge=1, description="slots per block; a key of the schedule where that has one")
+    block_length: int | None = Field(
+        None, ge=1, description="slots per block, the same as schedule.block_length; unset: the model's own"
+    )
     temperature: float = Field(0.0, ge=0, description="0: the likeliest token; above: samples, divided by this")
     top_p: float | None = Field(
         None, gt=0, le=1, description="keep the likeliest tokens up to this total probability; unset: all"
@@ -99,7 +102,7 @@ class DecodingConfig(Table):
     schedule: Schedule = Field(default_factory=partial(_default, "schedule"))
     cache: CachePolicy = Field(default_factory=partial(_default, "cache"))
     policy: UnmaskingPolicy = Field(default_factory=partial(_default, "policy"))
-    attention: AttentionBackend = Field(default_factory=partial(_default, "attention"))
+    attention: AttentionBackend | None = None
 
     @field_validator(*PARTS, mode="before")
     @classmethod
@@ -109,9 +112,11 @@ class DecodingConfig(Table):
 
     @model_validator(mode="after")
     def _one_block_length(self) -> Self:
-        given = self.schedule.model_fields_set & {"block_length"} and self.generate.model_fields_set & {"block_length"}
-        if given and self.schedule.model_dump()["block_length"] != self.generate.block_length:
-            raise ValueError("schedule.block_length and generate.block_length disagree; give one of them")
+        given = self.schedule.model_dump(exclude_unset=True).get("block_length")
+        if None not in (given, self.generate.block_length) and given != self.generate.block_length:
+            raise ValueError(
+                f"generate.block_length: {self.generate.block_length} is not schedule.block_length = {given}; drop one"
+            )
         return self
 
     @classmethod
@@ -156,7 +161,7 @@ class DecodingConfig(Table):
         tables = self.to_dict()
         # names first: the other keys belong to the component named, in whatever order they are given
         for table, key, value in sorted(map(_override, overrides), key=lambda given: given[1] != "name"):
-            if key == "name" and table in PARTS and tables[table]["name"] != value:
+            if key == "name" and table in PARTS and tables.get(table, {}).get("name") != value:
                 tables[table] = {}
             tables.setdefault(table, {})[key] = value
         return self.from_dict(tables)
@@ -168,9 +173,10 @@ class DecodingConfig(Table):
             for name in ("model", "generate")
         }
         for name, part in PARTS.items():
-            component: Component = getattr(self, name)
-            keys = component.model_dump(mode="json", exclude_unset=True)
-            tables[name] = {"name": component.registered_name(part.group), **keys}
+            component: Component | None = getattr(self, name)
+            if component is not None:
+                keys = component.model_dump(mode="json", exclude_unset=True)
+                tables[name] = {"name": component.registered_name(part.group), **keys}
         return tables
 
     def load_model(self) -> "BackboneDenoiser":
@@ -194,16 +200,17 @@ class DecodingConfig(Table):
             ValueError, PortError: the parts do not fit each other or the model.
 
         """
-        from fdllm.compiler import compile as compile_decoder
+        from fdllm.compiling import compile as compile_decoder
 
-        settings = self.generate.model_dump(exclude={"seed", "block_length"})
+        schedule = self.to_dict()["schedule"]
         return compile_decoder(
             self.load_model() if model is None else model,
-            schedule=self._schedule(),
+            # as a table, for keys left out are the model's own
+            schedule=schedule if schedule["name"] in registry.names("schedules") else self.schedule,
             cache=self.cache,
             policy=self.policy,
             attention=self.attention,
-            **settings,
+            **self.generate.model_dump(exclude={"seed"}),
         )
 
 

@@ -170,8 +170,9 @@ def source(graph: Graph, name: str) -> str:
 
 
 def emit(graph: Graph, name: str) -> Callable[..., tuple[Any, ...]]:
-    """Compile `source(graph, name)`. Two nodes of one name are our own mistake."""
-    assert len({each.name for each in graph.nodes}) == len(graph.nodes), "two nodes share a name"
+    """Compile `source(graph, name)`. Names that collide are our own mistake."""
+    names = [each.name for each in graph.nodes]
+    assert len({*names, *graph.ports()}) == len(names) + len(graph.ports()), "a node shares a name with a node or a value"
     namespace: dict[str, Any] = {each.name: each.op for each in graph.nodes}
     exec(compile(source(graph, name), f"<fdllm {name}>", "exec"), namespace)
     return namespace[name]  # type: ignore[no-any-return]

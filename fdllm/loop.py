@@ -185,7 +185,12 @@ class Run:
         return "refresh" if whole else "reuse"
 
     def _feed(self, plans: list[Rows | None], window: range) -> Feed:
-        """Make the index tensors, or take those of the last step where the plan is the same."""
+        """Make the index tensors, or take those of the last step where the plan is the same.
+
+        Without a store the forward's own rows are the keys, so a row that waits is computed too.
+        """
+        if not self.loop.cache.stores:
+            plans = [p or Rows(range(length)) for p, length in zip(plans, self.canvas.lengths, strict=True)]
         key = (tuple(plans), window, self.canvas.prompts)
         if self._fed is None or self._fed[0] != key:
             made = feed(self.loop.denoiser.spec, plans, self.canvas.slots(window), self.canvas.lengths)
@@ -254,8 +259,10 @@ class Run:
             self._write([i for i, gone in enumerate(over) if gone])
             keep = [i for i, gone in enumerate(over) if not gone]
             self.canvas = canvas.keep(keep)
-            self.store = self.store and self.store.take(torch.tensor(keep, dtype=torch.int64, device=at.device))
             waiting = [waiting[i] for i in keep]
+            if self.store is not None:
+                indices = torch.tensor(keep, dtype=torch.int64, device=at.device)
+                self.store = self.store.take(indices, self.canvas.tokens.shape[1])
         return list(waiting)
 
     def _write(self, batch: Sequence[int]) -> None:

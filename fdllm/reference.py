@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fdllm import registry
+from fdllm.graph import node
 from fdllm.models.spec import Spec
 from fdllm.noise import gumbel, keys, uniform
 from fdllm.policies.base import UnmaskingPolicy
@@ -44,13 +45,12 @@ class Reference:
         tokens = [*prompt, *[self.spec.mask_id] * self.max_new_tokens]
         is_open = [False] * len(prompt) + [True] * self.max_new_tokens
         windows = self.schedule.windows(self.max_new_tokens)
-        carried: dict[str, Tensor] = {}
         nfe = 0
         for window in windows:
             slots = [len(prompt) + slot for slot in window]
             quotas = self.policy.quotas(len(slots), len(windows))
             due = [quota for quota in quotas or () if quota]
-            carried = {}
+            carried: dict[str, Tensor] = {}
             step = 0
             while any(is_open[s] for s in slots):
                 logits = self.logits(torch.tensor([tokens]))[0]
@@ -150,8 +150,7 @@ class Values:
         if name in self.known:
             return self.known[name]
         if name in self.run.policy.columns:
-            fill = torch.full_like(self["masked"], 0, dtype=torch.float32) + self.run.policy.columns[name]
-            return self.carried.get(name, fill)
+            return self.carried.get(name, self._blank(name))
         if name.startswith("previous_"):
             source = name.removeprefix("previous_")
             self.previous.append(source)
@@ -160,6 +159,13 @@ class Values:
             return self.carried.get(name, nothing)
         self.known[name] = self.call(registry.load("signals", name))
         return self.known[name]
+
+    def _blank(self, name: str) -> Tensor:
+        """A column of the policy as a block begins."""
+        port = node(self.run.policy.rule(), "policy").reads[name]
+        dtype = {"float": torch.float32, "int64": torch.int64, "bool": torch.bool}[port.kind]
+        shape = self["masked"].shape if port.dims == "B W" else (1, 1)
+        return torch.full(shape, self.run.policy.columns[name], dtype=dtype)
 
     def call(self, fn: Callable[..., Any]) -> Any:
         """Call a function with the values its parameters name."""

@@ -10,6 +10,7 @@ Names are read from installed metadata; nothing is imported until it is asked fo
 
 from difflib import get_close_matches
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from entrypoints import EntryPoint, get_group_all
@@ -55,8 +56,19 @@ def names(group: str) -> dict[str, EntryPoint]:
 
 def owner(entry: EntryPoint) -> str:
     """Say which distribution an entry comes from, as `package 1.0 (module:name)`."""
-    where = f"{entry.module_name}:{entry.object_name}"
-    return f"{entry.distro.name} {entry.distro.version} ({where})" if entry.distro else where
+    return f"{' '.join(package(entry))} ({entry.module_name}:{entry.object_name})".lstrip()
+
+
+def package(entry: EntryPoint) -> tuple[str, str]:
+    """Give name and version of the distribution an entry comes from; empty where they are unknown."""
+    if entry.distro is None:
+        return "", ""
+    name: str = entry.distro.name
+    try:
+        # a checkout's own metadata, found first in its folder, has no version in its name
+        return name, entry.distro.version or version(name)
+    except PackageNotFoundError:
+        return name, ""
 
 
 @cache

@@ -87,6 +87,6 @@ class Truncate:
         return logits.scatter(-1, keep, full_logits.gather(-1, keep))
 
     def _beyond_top_p(self, logits: Logits, top_p: float) -> Tensor:
-        ordered, order = (logits.float() / (self.temperature or 1.0)).sort(-1, descending=True, stable=True)
+        ordered, order = (logits.float() / (self.temperature or 1.0)).sort(dim=-1, descending=True, stable=True)
         before = pad(ordered.softmax(-1).cumsum(-1)[..., :-1], (1, 0))
         return torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before > top_p)

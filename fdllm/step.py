@@ -82,7 +82,7 @@ def legal(masked: Mask, commit: Mask) -> Mask:
     return masked & commit
 
 
-def progress(masked: Mask, commit: Mask, confidence: Probability) -> Mask:
+def at_least_one(masked: Mask, commit: Mask, confidence: Probability) -> Mask:
     """Commit open slots only, and the most confident one (leftmost of equals) of a row where none is chosen."""
     chosen = masked & commit
     return chosen | (masked & ~chosen.any(-1, keepdim=True) & (ranks(masked, confidence) == 0))

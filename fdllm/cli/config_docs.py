@@ -50,10 +50,11 @@ BOUNDS = {
 def config_markdown() -> str:
     """Give the whole page: the fixed tables, then every component that fdllm itself registers."""
     parts = [HEAD.format(example=EXAMPLE)]
-    for name, kind in (("model", ModelTable), ("generate", GenerateTable)):
-        parts += [f"## [{name}]\n\n{_summary(kind)}\n", _keys(kind)]
+    for name, fixed in (("model", ModelTable), ("generate", GenerateTable)):
+        parts += [f"## [{name}]\n\n{_summary(fixed)}\n", _keys(fixed)]
     for name, part in PARTS.items():
-        parts.append(f"## [{name}]\n\n`name` is `{part.default}` unless given. A package of your own may add names.\n")
+        chosen = f"`{part.default}` unless given" if part.default else "the model's own unless given"
+        parts.append(f"## [{name}]\n\n`name` is {chosen}. A package of your own may add names.\n")
         for member, kind in _own(part.group):
             parts += [f'### {name}.name = "{member}"\n\n{_summary(kind)}\n', _keys(kind)]
     return "\n".join(parts)

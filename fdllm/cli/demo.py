@@ -66,8 +66,8 @@ def picture(problem: "Problem", event: "Event") -> Group:
 def describe(console: Console, problem: "Problem", events: Iterator["Event"]) -> None:
     """Print the canvas a few times, for a pipe or a log."""
     console.print(problem.question, markup=False)
-    shown = list(events)
-    for event in shown[:: max(1, len(shown) // 4)]:
+    *steps, last = events
+    for event in (*steps[:: len(steps) // 4 + 1], last):
         flat = event.text.replace("\n", " ").rstrip("\u2591 ")
         console.print(f"  after {event.nfe:3} forwards: {flat}", markup=False, soft_wrap=True)
 
@@ -76,13 +76,10 @@ def verdict(console: Console, problem: "Problem", out: "Generation") -> None:
     """Print the answer, whether it is right, and one line of speed."""
     from fdllm.tiny.problems import answer_of
 
-    text = out.text[0] if out.text else ""
-    found = answer_of(text)
+    found = answer_of(out.text[0]) if out.text else None
     right = found == problem.answer
     mark = Text("right", "bold green") if right else Text(f"wrong, it is {problem.answer}", "bold red")
-    console.print(
-        Text.assemble(text.strip(), "\n\n", ("answer: ", "bold"), str(found), " (", mark, ")"), soft_wrap=True
-    )
+    console.print(Text.assemble(("answer: ", "bold"), str(found), " (", mark, ")"))
     stats = out.stats
     console.print(
         f"{stats.tokens_per_second:.0f} tokens/s, NFE {out.nfe}, {stats.tokens_per_forward:.2f} tokens per forward",

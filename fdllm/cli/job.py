@@ -1,5 +1,6 @@
 """Many prompts through one decoder, in batches; into a file that a killed run continues."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def _ids(decoder: Decoder, prompt: Prompt) -> list[int]:
     # one at a time: a file may mix texts and ids
     given = prompt.given if isinstance(prompt.given, str) else [prompt.given]
     try:
-        (ids,) = rows_of(given, None, decoder.model, decoder.settings.max_new_tokens)
+        (ids,) = rows_of(given, None, decoder.model, decoder.plan.max_new_tokens)
     except PromptError as error:
-        raise PromptError(str(error).replace("prompts[0]", prompt.where, 1)) from None
+        raise PromptError(re.sub(r"^prompts(\[0\])?", lambda _: prompt.where, str(error))) from None
     return ids

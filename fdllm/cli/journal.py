@@ -64,7 +64,7 @@ class Journal:
             return 0
         _same_run(self._path, _read_record(record_path, self._path), record)
         whole = content[: content.rfind(b"\n") + 1]
-        rows = [json.loads(line) for line in whole.split(b"\n")[:-1]]
+        rows = [_row(line, f"{self._path}:{n}") for n, line in enumerate(whole.split(b"\n")[:-1], 1)]
         _same_prompts(self._path, rows, prompts)
         self._file.truncate(len(whole))
         self._file.seek(len(whole))
@@ -101,6 +101,16 @@ def _read_record(record_path: Path, path: Path) -> dict[str, Any]:
             "give another --output, or delete the file"
         )
     return record
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or not {"index", "id", "prompt_digest"} <= set(row):
+        raise SettingError(f"--output {where}: is no row of such a run; give another --output, or delete the file")
+    return row
 
 
 def _same_run(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

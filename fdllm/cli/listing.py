@@ -5,8 +5,6 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from fdllm import registry
 from fdllm.cli.options import Json
@@ -24,11 +22,10 @@ def list_(
     if as_json:
         print(json.dumps(found, indent=1))
         return
-    # borderless and unwrapped: one component a line, in a pipe too
-    table = Table(*found[0] if found else (), box=None, pad_edge=False)
     for row in found:
-        table.add_row(*map(str, row.values()))
-    Console(width=None if verbose else 200, highlight=False).print(table)
+        print(f"{row['group']:11}{row['name']:22}{row['package']} {row['version']}  {row['object']}")
+        if verbose:
+            print(f"{'':11}{row['about']}")
 
 
 def rows(group: str, *, describe: bool = False) -> list[dict[str, str]]:
@@ -42,8 +39,7 @@ def rows(group: str, *, describe: bool = False) -> list[dict[str, str]]:
         {
             "group": group,
             "name": name,
-            "package": entry.distro.name if entry.distro else "",
-            "version": entry.distro.version if entry.distro else "",
+            **dict(zip(("package", "version"), registry.package(entry), strict=True)),
             "object": f"{entry.module_name}:{entry.object_name}",
             **({"about": about(registry.load(group, name))} if describe else {}),
         }

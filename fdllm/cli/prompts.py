@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from fdllm.component import SettingError, explain
 from fdllm.config_files import read_text
@@ -39,15 +39,22 @@ class Line(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    prompt: str | None = Field(None, min_length=1)
-    prompt_ids: list[int] | None = Field(None, min_length=1)
+    prompt: str | None = None
+    prompt_ids: list[int] | None = None
     id: str | int | None = None
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
         if (self.prompt is None) == (self.prompt_ids is None):
             raise ValueError("give either 'prompt' (text) or 'prompt_ids' (token ids)")
+        if not self.given:
+            raise ValueError("the prompt is empty; give text, or at least one token id")
         return self
+
+    @property
+    def given(self) -> str | list[int]:
+        """Text or ids, whichever it has."""
+        return self.prompt if self.prompt is not None else self.prompt_ids or []
 
 
 def read_prompts(text: str | None, ids: str | None, file: Path | None) -> list[Prompt]:
@@ -101,4 +108,4 @@ def _prompt(given: object, where: str) -> Prompt:
         line = Line.model_validate(given)
     except ValidationError as error:
         raise SettingError("\n".join(f"{where}: {found}" for found in explain(error, "", Line).splitlines())) from None
-    return Prompt(where, line.prompt_ids if line.prompt is None else line.prompt, line.id)
+    return Prompt(where, line.given, line.id)

@@ -19,8 +19,8 @@ class Store(ABC):
     """K/V of every slot of every row of a batch."""
 
     @abstractmethod
-    def take(self, rows: Tensor) -> "Store":
-        """Copy the store of some rows of the batch, int64[B']."""
+    def take(self, rows: Tensor, slots: int) -> "Store":
+        """Copy the first `slots` slots of some rows of the batch, int64[B']."""
 
 
 class Denoiser(ABC):

@@ -45,11 +45,12 @@ class SlotLayer(CacheLayerMixin):
                 buffer.scatter_(2, self.feed.slots[:, None, :, None].expand_as(states), states)
         return self.keys[:, :, : self.num_slots], self.values[:, :, : self.num_slots]
 
-    def taken(self, rows: Tensor) -> "SlotLayer":
-        """Copy some rows of the batch."""
-        other = SlotLayer(self.num_slots)
+    def taken(self, rows: Tensor, slots: int) -> "SlotLayer":
+        """Copy the first `slots` slots of some rows of the batch; what the scratch slot holds does not matter."""
+        other = SlotLayer(slots)
         if self.keys is not None and self.values is not None:
-            other.keys, other.values, other.is_initialized = self.keys[rows], self.values[rows], True
+            other.keys, other.values = self.keys[rows, :, : slots + 1], self.values[rows, :, : slots + 1]
+            other.is_initialized = True
         return other
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -82,6 +83,6 @@ class SlotStore(Cache, Store):
             layer.feed = feed
         return self
 
-    def take(self, rows: Tensor) -> "SlotStore":
-        """Copy the store of some rows of the batch."""
-        return SlotStore([layer.taken(rows) for layer in self.layers])
+    def take(self, rows: Tensor, slots: int) -> "SlotStore":
+        """Copy the first `slots` slots of some rows of the batch."""
+        return SlotStore([layer.taken(rows, slots) for layer in self.layers])

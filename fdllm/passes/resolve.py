@@ -122,7 +122,7 @@ def _engine(parts: Wiring) -> list[Node]:
     if narrowed:
         cut = Truncate(vocabulary, how.top_p, how.top_k, how.temperature)
         nodes.append(node(cut, "truncate", writes=("logits",), title=repr(cut)))
-    rule = step.legal if parts.policy.progresses else step.progress
+    rule = step.legal if parts.policy.progresses else step.at_least_one
     nodes.append(node(rule, rule.__name__, writes=("committed",)))
     if not parts.policy.revokes:
         settle, close = node(step.settle, "settle", writes=("next_canvas",)), node(step.close, "close", writes=("next_open_slots",))
@@ -161,7 +161,7 @@ def _with_signals(graph: Graph, wanted: Iterable[str]) -> Graph:
         name = value.removeprefix(PREVIOUS)
         if name in have or name not in registry.names("signals"):
             continue
-        signal = node(registry.load("signals", name), name, title=f"signal {name}")
+        signal = node(registry.load("signals", name), f"signal_{name}", writes=(name,), title=f"signal {name}")
         have |= set(signal.writes)
         asked.extend(signal.reads)
         nodes.append(signal)

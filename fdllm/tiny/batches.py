@@ -42,7 +42,7 @@ class Mixture:
 def mixture_at(progress: float) -> Mixture:
     """Choose the mixture for a fraction of the run done, 0..1."""
     if progress < 0.25:
-        return Mixture(drill=0.25, shots=0.0, long=0.10, focus=0.40)
+        return Mixture(drill=0.30, shots=0.0, long=0.10, focus=0.40)
     if progress < 0.60:
         return Mixture(drill=0.15, shots=0.0, long=0.10, focus=0.25)
     return Mixture(drill=0.05, shots=0.12, long=0.30, focus=0.10)

@@ -11,6 +11,8 @@ from fdllm.tiny.money import WORK
 OTHER, NAME, NOUN, DIGIT = range(4)
 NOT_FOCUSED = 0.1
 """Weight of a masked token that the row is not about: later blocks and the fill after the answer."""
+FOCUSED = 5.0
+"""Least weight of a row that masks one class of words, all its tokens together: names are few and learned late."""
 KINDS = ("uniform", "block", "frontier")
 SHARES = (0.25, 0.60, 0.15)
 FRONTIER = 8
@@ -65,7 +67,8 @@ def draw_masks(
     weight = np.where((place >= high) | (place > last), NOT_FOCUSED, 1.0)
     focused = own.random((rows, 1)) < focus
     only = _one_class(classes, place >= 0, own)
-    masked, weight = np.where(focused, only, masked), np.where(focused, 1.0, weight)
+    heavier = np.maximum(1.0, FOCUSED / only.sum(1, keepdims=True))
+    masked, weight = np.where(focused, only, masked), np.where(focused, heavier, weight)
     return masked, (masked * weight).astype(np.float32)
 
 
