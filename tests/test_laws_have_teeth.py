@@ -1,0 +1,147 @@
+"""Tests of the tests: deliberately broken parts fail the laws, with a message that names the fault."""
+
+from typing import ClassVar, NamedTuple, final
+
+import pytest
+import torch
+
+from fdllm.attention.base import AttentionBackend
+from fdllm.caches.base import CachePolicy, Rows
+from fdllm.policies.base import UnmaskingPolicy
+from fdllm.schedules.base import Schedule
+from fdllm.testing import check_attention, check_cache, check_pass, check_policy, check_schedule
+from fdllm.types import Mask, Probability
+
+
+def fails(check, part, message):
+    with pytest.raises((AssertionError, ValueError, BaseExceptionGroup)) as caught:
+        check(part)
+    errors = caught.value.exceptions if isinstance(caught.value, BaseExceptionGroup) else [caught.value]
+    assert any(message in str(error) for error in errors), errors
+
+
+@final
+class CommitsDecided(UnmaskingPolicy):
+    def __call__(self, masked: Mask, confidence: Probability) -> Mask:
+        return confidence > 0.5
+
+
+@final
+class NoProgress(UnmaskingPolicy):
+    progresses: ClassVar = True
+
+    def __call__(self, masked: Mask, confidence: Probability) -> Mask:
+        return masked & (confidence > 0.9)
+
+
+@final
+class LooksAtNeighbours(UnmaskingPolicy):
+    def __call__(self, masked: Mask, confidence: Probability) -> Mask:
+        return masked & (confidence >= confidence.mean())
+
+
+@final
+class WritesInPlace(UnmaskingPolicy):
+    def __call__(self, masked: Mask, confidence: Probability) -> Mask:
+        confidence[~masked] = -1.0
+        return masked & (confidence > 0.5)
+
+
+@final
+class HiddenState(UnmaskingPolicy):
+    calls: ClassVar[list[int]] = []
+
+    def __call__(self, masked: Mask) -> Mask:
+        self.calls.append(1)
+        return masked & (len(self.calls) % 2 == 0)
+
+
+@final
+class NotMonotone(UnmaskingPolicy):
+    monotone: ClassVar = "threshold"
+    threshold: float = 0.5
+
+    def __call__(self, masked: Mask, confidence: Probability) -> Mask:
+        return masked & (confidence <= self.threshold)
+
+
+class Choice(NamedTuple):
+    commit: Mask
+    reopen: Mask
+
+
+@final
+class ReopensOpen(UnmaskingPolicy):
+    revokes: ClassVar = True
+
+    def __call__(self, masked: Mask) -> Choice:
+        return Choice(masked, torch.ones_like(masked))
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (CommitsDecided(), "a decided slot was committed again"),
+        (NoProgress(), "a row made no progress"),
+        (LooksAtNeighbours(), "depends on the rows around it"),
+        (WritesInPlace(), "a value it reads was changed"),
+        (HiddenState(), "the same values gave another choice"),
+        (NotMonotone(), "a larger threshold committed more slots"),
+        (ReopensOpen(), "an open slot was reopened"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_broken_policies(policy, message):
+    fails(check_policy, policy, message)
+
+
+@final
+class LeavesOutTheEnd(CachePolicy):
+    def rows(self, step) -> Rows:
+        return Rows(range(step.length) if step.index == 0 else range(step.start, step.end - 1))
+
+
+@final
+class CountsCalls(CachePolicy):
+    calls: ClassVar[list[int]] = []
+
+    def rows(self, step) -> Rows:
+        self.calls.append(1)
+        whole = step.index == 0 and (step.block == 0 or len(self.calls) % 5 == 0)
+        return Rows(range(step.length) if whole else range(step.start, step.end))
+
+
+def test_broken_caches():
+    fails(check_cache, LeavesOutTheEnd(), "leaves out open slots")
+    fails(check_cache, CountsCalls(), "depend")
+
+
+@final
+class SkipsTheLast(Schedule):
+    def windows(self, max_new_tokens):
+        return (range(0, max(max_new_tokens - 1, 1)),)
+
+
+def test_a_broken_schedule():
+    fails(check_schedule, SkipsTheLast(), "do not cover")
+
+
+@final
+class Unscaled(AttentionBackend):
+    def __call__(self, q, k, v, visible, scale):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=1.0, enable_gqa=True)
+
+
+def test_a_broken_attention_backend():
+    fails(check_attention, Unscaled(), "differs from softmax attention")
+
+
+def test_a_broken_pass():
+    def swaps_the_rule(graph):
+        """Commit every open slot, whatever the policy says."""
+        from dataclasses import replace
+
+        nodes = [replace(n, op=lambda masked, *_: masked) if "commit" in n.writes else n for n in graph.nodes]
+        return graph.with_nodes(nodes)
+
+    fails(check_pass, swaps_the_rule, "tokens changed")
