@@ -83,7 +83,9 @@ def as_denoiser(model: Any, spec: Spec | None) -> Denoiser:
     """
     if isinstance(model, Denoiser):
         if spec is not None:
-            raise SettingError("spec: this model has its own; override it when loading, as fdllm.load(path, mask_id=...)")
+            raise SettingError(
+                "spec: this model has its own; override it when loading, as fdllm.load(..., mask_id=...)"
+            )
         return model
     if not callable(model):
         raise SettingError(f"model: wanted what fdllm.load gives, a module or a function, got {type(model).__name__}")
@@ -107,7 +109,7 @@ def _schedule(given: Any, block_length: int | None, spec: Spec) -> Schedule:
     if isinstance(table, dict) and table.get("name") == "blocks":
         if block_length is not None and table.get("block_length", block_length) != block_length:
             raise SettingError("block_length: differs from schedule.block_length; drop one of them")
-        table = {"block_length": block_length or spec.block_length, **table}
+        table = {"block_length": spec.block_length if block_length is None else block_length, **table}
     elif block_length is not None:
         raise SettingError("block_length: only the 'blocks' schedule has it; give the schedule's own keys")
     return build("schedules", table, Schedule, "schedule")
@@ -115,7 +117,7 @@ def _schedule(given: Any, block_length: int | None, spec: Spec) -> Schedule:
 
 def _check_generate(max_new_tokens: int, temperature: float, top_p: float | None, top_k: int | None) -> None:
     """Hold the bounds of what is no component."""
-    wanted = {
+    wanted: dict[str, tuple[Any, Any, str, Callable[[Any], bool]]] = {
         "max_new_tokens": (max_new_tokens, int, "a whole number of at least 1", lambda v: v >= 1),
         "temperature": (temperature, (int, float), "a number of at least 0", lambda v: 0 <= v < float("inf")),
         "top_p": (top_p, (int, float), "a number in (0, 1], or None", lambda v: 0 < v <= 1),
@@ -124,5 +126,5 @@ def _check_generate(max_new_tokens: int, temperature: float, top_p: float | None
     for key, (value, kinds, words, fits) in wanted.items():
         if value is None and key.startswith("top"):
             continue
-        if isinstance(value, bool) or not isinstance(value, kinds) or not fits(value):  # type: ignore[arg-type]
+        if isinstance(value, bool) or not isinstance(value, kinds) or not fits(value):
             raise SettingError(f"{key}: wanted {words}, got {value!r}")

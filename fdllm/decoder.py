@@ -111,9 +111,7 @@ class Decoder:
             raise ValueError(f"stream: takes one prompt, got {len(run.prompts)}; use generate for a batch")
         return self._events(run)
 
-    def _run(
-        self, prompts: Prompts, seed: int, mask: Tensor | None, row_ids: list[int] | None, trace: bool
-    ) -> Run:
+    def _run(self, prompts: Prompts, seed: int, mask: Tensor | None, row_ids: list[int] | None, trace: bool) -> Run:
         rows = rows_of(prompts, mask, self.model, self.plan.max_new_tokens)
         if row_ids is not None and len(row_ids) != len(rows):
             raise ValueError(f"row_ids: wanted one per prompt ({len(rows)}), got {len(row_ids)}")
@@ -167,4 +165,4 @@ def _check_cover(windows: tuple[range, ...], plan: Plan) -> None:
     """Hold the law of schedules: the windows cover the response once, from left to right."""
     covered = [slot for window in windows for slot in window]
     if covered != list(range(plan.max_new_tokens)) or not all(windows):
-        raise ValueError(f"{plan.schedule!r}: windows {windows} do not cover {plan.max_new_tokens} slots once, in order")
+        raise ValueError(f"{plan.schedule!r}: {windows} do not cover {plan.max_new_tokens} slots once, in order")

@@ -172,7 +172,7 @@ def source(graph: Graph, name: str) -> str:
 def emit(graph: Graph, name: str) -> Callable[..., tuple[Any, ...]]:
     """Compile `source(graph, name)`. Names that collide are our own mistake."""
     names = [each.name for each in graph.nodes]
-    assert len({*names, *graph.ports()}) == len(names) + len(graph.ports()), "a node shares a name with a node or a value"
+    assert len({*names, *graph.ports()}) == len(names) + len(graph.ports()), "names collide"
     namespace: dict[str, Any] = {each.name: each.op for each in graph.nodes}
     exec(compile(source(graph, name), f"<fdllm {name}>", "exec"), namespace)
     return namespace[name]  # type: ignore[no-any-return]

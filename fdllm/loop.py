@@ -9,6 +9,7 @@ A row that is done leaves the batch.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -97,13 +98,12 @@ class Run:
             self.store = self.loop.denoiser.new_store(len(self.prompts), self.canvas.tokens.shape[1])
         for block, window in enumerate(self.loop.windows):
             self._begin_block()
-            waiting, index = [False] * len(self.canvas.rows), 0
-            for quota in self.loop.due(block):
+            waiting = [False] * len(self.canvas.rows)
+            for index, quota in enumerate(self.loop.due(block)):
                 if all(waiting):
                     break
                 moment = self._step(block, window, index, quota, waiting)
                 waiting = self._leave(window)
-                index += 1
                 self.decode_seconds += self._now() - begun
                 yield moment
                 begun = self._now()
@@ -224,7 +224,7 @@ class Run:
             "step": lambda: count(index),
             "steps": lambda: count(num_steps),
             "progress": progress,
-            **{f"{name}_column": lambda c=column: c for name, column in canvas.columns.items()},
+            **{f"{name}_column": partial(canvas.columns.__getitem__, name) for name in canvas.columns},
         }
 
     def _take_state(self, now: Feed, values: Mapping[str, Any]) -> None:

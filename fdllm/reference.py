@@ -74,10 +74,7 @@ class Reference:
     def _choice(self, values: "Values") -> tuple[list[bool], list[bool]]:
         """Ask the policy, then hold legality and progress."""
         answer = values.call(self.policy.rule())
-        if isinstance(answer, Tensor):
-            answer = {"commit": answer}
-        else:
-            answer = answer._asdict()
+        answer = {"commit": answer} if isinstance(answer, Tensor) else answer._asdict()
         for name in self.policy.columns:
             values.carried[name] = answer[name]
         for name in values.previous:

@@ -22,7 +22,7 @@ from fdllm.compiling import compile as compile_decoder
 from fdllm.graph import Graph, check, emit, node
 from fdllm.models.denoiser import Denoiser
 from fdllm.models.spec import Spec
-from fdllm.passes.resolve import PREVIOUS, Sampling, Wiring, resolve
+from fdllm.passes.resolve import PREVIOUS, Sampling, resolve
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.policies.threshold import Threshold
 from fdllm.reference import Reference
@@ -46,7 +46,7 @@ def random_model(seed: int = 0, *, shift: bool = False, family: Literal["llama",
 
     from fdllm.models.backbone import BackboneDenoiser
 
-    kind = {"llama": transformers.LlamaForCausalLM, "qwen2": transformers.Qwen2ForCausalLM}[family]
+    kind: Any = {"llama": transformers.LlamaForCausalLM, "qwen2": transformers.Qwen2ForCausalLM}[family]
     config = kind.config_class(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -80,7 +80,9 @@ def values_of(port: Port, batch: int, width: int) -> st.SearchStrategy[Tensor]:
         raise ValueError(f"no values to draw for {port}")
     each: st.SearchStrategy[Any] = {
         "bool": st.booleans(),
-        "int64": st.integers(1 if port.unit in ("token", "step") else 0, width if port.dims == "B 1" else VOCABULARY - 3),
+        "int64": st.integers(
+            1 if port.unit in ("token", "step") else 0, width if port.dims == "B 1" else VOCABULARY - 3
+        ),
         "float": st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]) | st.floats(0, 1, width=32),
     }[port.kind]
     dtype = {"bool": torch.bool, "int64": torch.int64, "float": torch.float32}[port.kind]
@@ -94,9 +96,7 @@ def values_of(port: Port, batch: int, width: int) -> st.SearchStrategy[Tensor]:
 def situations(draw: st.DrawFn, policy: UnmaskingPolicy) -> dict[str, Tensor]:
     """Draw everything a policy reads: open slots, signals, quota, columns; nothing yet at some previous values."""
     batch, width = draw(st.integers(1, 4)), draw(st.integers(1, 9))
-    values = {
-        name: draw(values_of(port, batch, width)) for name, port in node(policy.rule(), "policy").reads.items()
-    }
+    values = {name: draw(values_of(port, batch, width)) for name, port in node(policy.rule(), "policy").reads.items()}
     values.setdefault("masked", draw(values_of(Port("B W", "bool"), batch, width)))
     for name, value in values.items():
         if name.startswith(PREVIOUS) and value.is_floating_point():
@@ -190,7 +190,11 @@ def check_cache(cache: CachePolicy) -> None:
     @given(tasks(), st.floats(0, 1))
     def laws(task: tuple[Denoiser, list[list[int]], int, int], threshold: float) -> None:
         model, prompts, num_new, block = task
-        how = {"policy": Threshold(threshold=threshold), "max_new_tokens": num_new, "block_length": block}
+        how: dict[str, Any] = {
+            "policy": Threshold(threshold=threshold),
+            "max_new_tokens": num_new,
+            "block_length": block,
+        }
         decoder = compile_decoder(model, cache=cache, **how)
         out = decoder.generate(prompts)
         check_result(out.tokens, model.spec, f"{cache!r}")
@@ -217,17 +221,22 @@ def check_decoding(
 
     """
     rule = policy or Threshold()
-    samplings = st.sampled_from([Sampling(), Sampling(), Sampling(1.0), Sampling(0.7, top_p=0.8), Sampling(0.0, 0.9, 5)])
+    samplings = st.sampled_from(
+        [Sampling(), Sampling(), Sampling(1.0), Sampling(0.7, top_p=0.8), Sampling(0.0, 0.9, 5)]
+    )
 
     @few
     @given(tasks(), samplings, st.integers(0, 2**40), st.booleans())
-    def equal(
-        task: tuple[Denoiser, list[list[int]], int, int], how: Sampling, seed: int, stop_at_eos: bool
-    ) -> None:
+    def equal(task: tuple[Denoiser, list[list[int]], int, int], how: Sampling, seed: int, stop_at_eos: bool) -> None:
         model, prompts, num_new, block = task
         cut = schedule or Blocks(block_length=block)
         _assume_planned(rule, cut, num_new)
-        drawn = {"temperature": how.temperature, "top_p": how.top_p, "top_k": how.top_k, "stop_at_eos": stop_at_eos}
+        drawn: dict[str, Any] = {
+            "temperature": how.temperature,
+            "top_p": how.top_p,
+            "top_k": how.top_k,
+            "stop_at_eos": stop_at_eos,
+        }
         decoder = compile_decoder(model, cache=cache, policy=rule, schedule=cut, max_new_tokens=num_new, **drawn)
         out = decoder.generate(prompts, seed=seed)
         plain = Reference(model.logits, model.spec, rule, cut, num_new, **drawn)

@@ -7,7 +7,7 @@ annotates its parameters with these aliases; an alias of your own is
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from torch import Tensor
 
@@ -23,6 +23,11 @@ class Port:
     def __str__(self) -> str:
         """Write the port as `float[B W] probability`."""
         return f"{self.kind}[{self.dims}] {self.unit}".strip()
+
+
+def port_of(alias: Any) -> Port:
+    """Give the port of an alias such as `Mask`."""
+    return next(extra for extra in get_args(alias)[1:] if isinstance(extra, Port))
 
 
 # what a policy may read and write

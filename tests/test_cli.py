@@ -198,7 +198,9 @@ def test_ports_that_do_not_fit_are_no_fault_of_ours():
     from fdllm.graph import PortError
 
     assert command_line.is_user_error(PortError("policy reads 'entrpy'"))
+    assert command_line.is_user_error(ValueError("policy.steps: 3 steps"))
     assert not command_line.is_user_error(TypeError("int + str"))
+    assert not command_line.is_user_error(json.JSONDecodeError("Expecting value", "", 0))
 
 
 def test_no_prompt_in_a_terminal(monkeypatch, llada, capsys):

@@ -14,6 +14,7 @@ from fdllm.component import SettingError
 from fdllm.config import DecodingConfig, GenerateTable, ModelTable
 from fdllm.config_files import read_value
 from fdllm.models.spec import Spec
+from fdllm.policies.threshold import Threshold
 
 TOML = """
 [model]
@@ -141,7 +142,7 @@ def test_a_missing_file(tmp_path):
 def test_overrides():
     config = DecodingConfig.from_dict({"policy": {"name": "threshold", "threshold": 0.7}, "generate": {"top_p": 0.5}})
     changed = config.with_overrides(["policy.threshold=0.8", "generate.top_p=null", "model.path=a/b", "cache=dual"])
-    assert changed.policy == fdllm.policies.threshold.Threshold(threshold=0.8)
+    assert changed.policy == Threshold(threshold=0.8)
     assert changed.generate.top_p is None and changed.model.path == "a/b"
     assert changed.to_dict()["cache"] == {"name": "dual"}
     assert config.policy.threshold == 0.7

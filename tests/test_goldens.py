@@ -18,7 +18,9 @@ def cases(name):
 
 
 def schedules(name):
-    return [p for p in cases(name) if p.values[0]["params"]["cache"] == "none" and p.values[0]["params"]["alg"] in ORDERS]
+    return [
+        p for p in cases(name) if p.values[0]["params"]["cache"] == "none" and p.values[0]["params"]["alg"] in ORDERS
+    ]
 
 
 @pytest.fixture(scope="module")

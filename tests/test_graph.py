@@ -125,7 +125,9 @@ def test_two_writers_are_named():
     def one(masked: Mask) -> Mask:
         return masked
 
-    graph = Graph({"masked": Port("B W", "bool")}, (node(one, "a", writes=("x",)), node(one, "b", writes=("x",))), ("x",))
+    graph = Graph(
+        {"masked": Port("B W", "bool")}, (node(one, "a", writes=("x",)), node(one, "b", writes=("x",))), ("x",)
+    )
     with pytest.raises(PortError, match="a and b both write 'x'; rename one of them"):
         check(graph)
 
@@ -152,7 +154,12 @@ def test_a_cycle_is_shown():
 
 
 def test_reading_filled_slots_over_a_cache_that_skips_them():
-    refused(ReadsWindow(), "reads filled slots of the window, but OpenOnly.*use cache 'dual'", UnsoundError, cache=OpenOnly())
+    refused(
+        ReadsWindow(),
+        "reads filled slots of the window, but OpenOnly.*use cache 'dual'",
+        UnsoundError,
+        cache=OpenOnly(),
+    )
 
 
 def test_revoking_over_a_frozen_cache():
@@ -164,7 +171,9 @@ def test_a_cache_for_another_attention_pattern():
     spec = model.spec.model_copy(update={"attention": "block-causal"})
     from fdllm.models.backbone import BackboneDenoiser
 
-    with pytest.raises(UnsoundError, match="Dual.. is meant for full attention, but .* is block-causal; use cache 'none'"):
+    with pytest.raises(
+        UnsoundError, match="Dual.. is meant for full attention, but .* is block-causal; use cache 'none'"
+    ):
         fdllm.compile(BackboneDenoiser(model.module, spec), cache="dual")
 
 
@@ -176,9 +185,9 @@ def test_a_function_keeps_no_store():
 
 def test_nothing_unread_is_computed():
     graph = compiled("threshold").compiled.programs["full"].graph
-    assert {value for each in graph.nodes for value in each.writes} == {
-        "masked", "hidden", "logits", "candidate", "confidence", "commit", "committed", "next_canvas", "next_open_slots",
-    }  # fmt: skip
+    values = {value for each in graph.nodes for value in each.writes}
+    engine = {"masked", "hidden", "logits", "candidate", "commit", "committed", "next_canvas", "next_open_slots"}
+    assert values == engine | {"confidence"}
     for order, signal in (("margin", "margin"), ("entropy", "entropy"), ("random", "uniform")):
         graph = compiled({"name": "top-k", "order": order}).compiled.programs["full"].graph
         values = {value for each in graph.nodes for value in each.writes}

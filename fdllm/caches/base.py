@@ -1,4 +1,4 @@
-"""What a cache policy is: the answer to one question per step, `which slots do we recompute?`
+"""What a cache policy is: the answer, at every step, to which slots are recomputed.
 
 There is one K/V store, addressed by slot. A forward computes a set of slots and overwrites
 their own entries; every other slot is read as stored.

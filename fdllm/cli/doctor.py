@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from importlib.metadata import version
 
 import typer
 from rich.console import Console
@@ -40,6 +41,7 @@ def doctor(as_json: Json = False) -> None:
 
 def libraries() -> Iterator[Finding]:
     """Look at the interpreter and the libraries underneath; triton is there on Linux only."""
+    yield Finding("fdllm", "ok", version("fdllm"))
     yield Finding("python", "ok", platform.python_version())
     for name in ("torch", "transformers", "safetensors", "pydantic", "triton"):
         try:

@@ -36,10 +36,6 @@ def run(arguments: list[str]) -> int:
         app(arguments, prog_name="fdllm")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
-    except BrokenPipeError:
-        # the reader of our output has seen enough
-        sys.stderr.close()
-        return 0
     except Exception as error:
         if is_user_error(error):
             print(f"fdllm: {error}", file=sys.stderr)
@@ -51,10 +47,9 @@ def run(arguments: list[str]) -> int:
 
 
 def is_user_error(error: Exception) -> bool:
-    """Tell what the user can repair from what we must: settings, prompts and ports that do not fit."""
-    # a PortError is a TypeError; the graph is loaded wherever one can be raised
-    graph = sys.modules.get("fdllm.graph")
-    return isinstance(error, ValueError) or (graph is not None and isinstance(error, graph.PortError))
+    """Tell what the user can repair from what we must: fdllm's own errors, and a ValueError as such."""
+    # not its subclasses from elsewhere: a JSONDecodeError that gets here is a check of ours that is missing
+    return type(error) is ValueError or any(kind.__module__.startswith("fdllm.") for kind in type(error).__mro__)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,10 @@ def from_stdin() -> list[Prompt]:
     """Read one prompt a line; blank lines do not count."""
     if sys.stdin.isatty():
         raise SettingError("no prompt: give --prompt, --prompt-ids or --prompts, or pipe lines into stdin")
-    lines = [line.rstrip("\r") for line in sys.stdin.read().split("\n")]
+    try:
+        lines = [line.rstrip("\r") for line in sys.stdin.read().split("\n")]
+    except UnicodeDecodeError as error:
+        raise SettingError(f"stdin: not {error.encoding} text at byte {error.start}") from None
     return _some([Prompt(f"stdin:{n}", line) for n, line in enumerate(lines, 1) if line.strip()], "stdin")
 
 

@@ -43,9 +43,7 @@ class Denoiser(ABC):
         """Make an empty store for `batch` rows of `slots` slots."""
 
     @abstractmethod
-    def hidden(
-        self, canvas: CanvasTokens, feed: Feed, store: Store | None, attention: AttentionBackend
-    ) -> Hidden:
+    def hidden(self, canvas: CanvasTokens, feed: Feed, store: Store | None, attention: AttentionBackend) -> Hidden:
         """Run the slots of `feed` through the model; return what predicts the window, before the head.
 
         Args:

@@ -72,4 +72,3 @@ class FunctionDenoiser(Denoiser):
             got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"{self.name}: wanted logits [{ids.shape[0]}, {ids.shape[1]}, V] from ids, got {got}")
         return logits
-

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 import transformers
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from transformers import PreTrainedConfig
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
+from transformers.utils.hub import cached_file
 
 from fdllm import registry
 from fdllm.attention.base import AttentionBackend
@@ -137,7 +139,7 @@ def _module(source: str, path: str, family: Family, config: Config, dtype: torch
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"model.path: cannot load weights from {path!r}: {str(error).splitlines()[0]}") from error
     kinds = {"missing": "missing_keys", "left over": "unexpected_keys", "of another shape": "mismatched_keys"}
     wrong = [f"{kind}: {_first(info[key])}" for kind, key in kinds.items() if info.get(key)]

@@ -6,7 +6,6 @@ further slot takes what is to be dropped (padding, rows that wait).
 
 from typing import Any, final
 
-import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -76,13 +75,14 @@ class SlotStore(Cache, Store):
     def __init__(self, layers: list[SlotLayer]) -> None:
         """Hold the layers."""
         super().__init__(layers=list(layers))
+        self.slot_layers = layers
 
     def at(self, feed: Feed) -> "SlotStore":
         """Say which slots the next forward computes."""
-        for layer in self.layers:
+        for layer in self.slot_layers:
             layer.feed = feed
         return self
 
     def take(self, rows: Tensor, slots: int) -> "SlotStore":
         """Copy the first `slots` slots of some rows of the batch."""
-        return SlotStore([layer.taken(rows, slots) for layer in self.layers])
+        return SlotStore([layer.taken(rows, slots) for layer in self.slot_layers])

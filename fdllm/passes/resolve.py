@@ -27,6 +27,7 @@ from fdllm.types import (
     StepCount,
     StorePort,
     Tokens,
+    port_of,
 )
 
 PREVIOUS = "previous_"
@@ -42,9 +43,8 @@ _PORTS = {
     "steps": StepCount,
     "progress": Fraction,
 }
-INPUTS: dict[str, Port] = {name: alias.__metadata__[0] for name, alias in _PORTS.items()}
-_TOKENS: Port = Tokens.__metadata__[0]
-_MASK: Port = Mask.__metadata__[0]
+INPUTS = {name: port_of(alias) for name, alias in _PORTS.items()}
+_TOKENS, _MASK = port_of(Tokens), port_of(Mask)
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def _engine(parts: Wiring) -> list[Node]:
     rule = step.legal if parts.policy.progresses else step.at_least_one
     nodes.append(node(rule, rule.__name__, writes=("committed",)))
     if not parts.policy.revokes:
-        settle, close = node(step.settle, "settle", writes=("next_canvas",)), node(step.close, "close", writes=("next_open_slots",))
-        return [*nodes, settle, close]
+        settle = node(step.settle, "settle", writes=("next_canvas",))
+        return [*nodes, settle, node(step.close, "close", writes=("next_open_slots",))]
     return [
         *nodes,
         node(step.bounded, "bounded", writes=("reopened",)),

@@ -9,8 +9,8 @@ from typing import ClassVar, final
 import torch
 from pydantic import Field
 
-from fdllm.ranking import ranks
 from fdllm.policies.base import UnmaskingPolicy
+from fdllm.ranking import ranks
 from fdllm.types import Mask, Probability
 
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from pydantic import Field, model_validator
 
-from fdllm.ranking import best
 from fdllm.policies.base import UnmaskingPolicy
+from fdllm.ranking import best
 from fdllm.types import Count, Entropy, Mask, Probability, Uniform
 
 

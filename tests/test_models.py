@@ -1,0 +1,171 @@
+"""Loading: every key accounted for, everything that does not fit refused in the user's words."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import fdllm
+from fdllm.component import SettingError
+from fdllm.models.family import CheckpointError
+from fdllm.reference import Reference
+from fdllm.testing import random_model
+
+
+@pytest.fixture
+def checkpoint(data, tmp_path):
+    """A copy of a tiny LLaDA checkpoint that a test may damage."""
+    folder = tmp_path / "llada"
+    shutil.copytree(data / "families" / "llada", folder)
+    return folder
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    config = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"alibi": True}, r"alibi = True \(only False is supported\)"),
+        ({"block_type": "sequential"}, "block_type = 'sequential'"),
+        ({"activation_type": "gelu"}, "activation_type = 'gelu'"),
+        ({"rope": False, "scale_logits": True}, "rope = False .*; scale_logits = True"),
+        ({"include_qkv_bias": True}, "include_qkv_bias"),
+        ({"d_model": ...}, "'d_model' is missing"),
+        ({"architectures": ["LLaDAModelLMM"]}, "no model family named 'LLaDAModelLMM'; did you mean 'LLaDAModelLM'"),
+        ({"architectures": None}, "names no architectures"),
+        ({"mlp_hidden_size": 80}, "of another shape: model.layers.0.mlp.down_proj.weight"),
+        ({"n_layers": 3}, "missing: model.layers.2.input_layernorm.weight"),
+        ({"n_layers": 1}, "left over: "),
+    ],
+)
+def test_a_config_that_does_not_fit(checkpoint, changes, message):
+    edit(checkpoint, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        fdllm.load(str(checkpoint))
+
+
+def test_a_missing_tensor_is_an_error(checkpoint):
+    weights = load_file(checkpoint / "model.safetensors")
+    del weights["model.transformer.blocks.1.up_proj.weight"]
+    save_file(weights, checkpoint / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="missing: model.layers.1.mlp.up_proj.weight"):
+        fdllm.load(str(checkpoint))
+
+
+def test_broken_and_missing_files(checkpoint, tmp_path):
+    (checkpoint / "model.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(CheckpointError, match="cannot load weights"):
+        fdllm.load(str(checkpoint))
+    (checkpoint / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="cannot load weights"):
+        fdllm.load(str(checkpoint))
+    (checkpoint / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot read a config"):
+        fdllm.load(str(checkpoint))
+    with pytest.raises(CheckpointError, match="has no config.json"):
+        fdllm.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"dtype": "float7"}, "model.dtype: 'float7' is no floating point dtype"),
+        ({"dtype": "int64"}, "model.dtype: 'int64'"),
+        ({"device": "tpu9"}, "model.device: cannot use 'tpu9'"),
+        ({"blok_length": 3}, "model.blok_length: no such key"),
+        ({"block_length": 0}, "model.block_length: .*greater than or equal to 1"),
+        ({"eos_ids": (3,)}, "is the mask id"),
+        ({"attention": "spda"}, "no attention backend named 'spda'; did you mean 'sdpa'"),
+    ],
+)
+def test_bad_overrides(data, how, message):
+    with pytest.raises(ValueError, match=message):
+        fdllm.load(str(data / "families" / "llada"), **how)
+
+
+def test_overrides_change_the_spec(data):
+    folder = str(data / "families" / "llada")
+    spec = fdllm.load(folder, mask_id=4, eos_ids=[5, 6], block_length=8).spec
+    assert (spec.mask_id, spec.eos_ids, spec.block_length) == (4, (5, 6), 8)
+    model = fdllm.load(folder, block_length=8, attention="eager")
+    assert "Blocks(block_length=8)" in fdllm.compile(model).explain()
+    assert fdllm.compile(model).record()["attention"] == "Eager()"
+
+
+def test_eos_is_a_union(checkpoint):
+    (checkpoint / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 1]}))
+    assert fdllm.load(str(checkpoint)).spec.eos_ids == (1, 7)
+
+
+@pytest.mark.parametrize("family", ["llada", "llada_tied", "dream"])
+def test_bfloat16_keeps_rotary_frequencies_exact(data, family):
+    model = fdllm.load(str(data / "families" / family), dtype="bfloat16")
+    assert model.dtype == torch.bfloat16
+    frequencies = [buffer for name, buffer in model.module.named_buffers() if "inv_freq" in name]
+    assert frequencies
+    assert all(buffer.dtype == torch.float32 for buffer in frequencies)
+    tokens = fdllm.compile(model, cache="dual", max_new_tokens=8, block_length=4).generate([[5, 6]]).tokens
+    assert tokens.shape == (1, 8)
+
+
+def test_a_transformers_module_is_left_as_it_was(data):
+    loaded = random_model(family="qwen2")
+    before = loaded.module.config._attn_implementation
+    causal = loaded.module(torch.tensor([[1, 2, 3]])).logits
+    spec = fdllm.Spec(mask_id=39, eos_ids=(38,))
+    decoder = fdllm.compile(loaded.module, spec=spec, cache="dual", max_new_tokens=6, block_length=3)
+    expected = fdllm.compile(loaded, cache="dual", max_new_tokens=6, block_length=3).generate([[1, 2], [3]]).tokens
+    assert torch.equal(decoder.generate([[1, 2], [3]]).tokens, expected)
+    assert loaded.module.config._attn_implementation == before
+    assert torch.equal(loaded.module(torch.tensor([[1, 2, 3]])).logits, causal)
+
+
+def position_aware(ids):
+    """Logits that depend on neighbours and positions, bidirectionally."""
+    table = torch.randn(24, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    seen = table[ids]
+    return seen + seen.roll(1, 1) + seen.flip(1) + torch.arange(ids.shape[1])[None, :, None] * table[0]
+
+
+def with_lengths(ids, lengths):
+    rows = [position_aware(row[None, :n]) for row, n in zip(ids, lengths.tolist(), strict=True)]
+    return torch.cat([torch.nn.functional.pad(row, (0, 0, 0, ids.shape[1] - row.shape[1])) for row in rows])
+
+
+@pytest.mark.parametrize("fn", [position_aware, with_lengths])
+@pytest.mark.parametrize("shift", [False, True])
+def test_a_function_is_a_model(fn, shift):
+    spec = fdllm.Spec(mask_id=23, eos_ids=(22,), shift=shift)
+    decoder = fdllm.compile(fn, spec=spec, max_new_tokens=9, block_length=3)
+    prompts = [[1, 2, 3, 4], [5], [6, 7]]
+    plain = Reference(position_aware, spec, decoder.parts.policy, decoder.plan.schedule, 9)
+    assert decoder.generate(prompts).tokens.tolist() == [plain.decode(prompt)[0] for prompt in prompts]
+    assert torch.equal(decoder.model.logits(torch.tensor([[1, 2]])), position_aware(torch.tensor([[1, 2]])))
+
+
+def test_a_function_that_returns_something_else():
+    decoder = fdllm.compile(lambda ids: ids, spec=fdllm.Spec(mask_id=3))
+    with pytest.raises(ValueError, match=r"wanted logits \[1, 258, V\] from ids, got shape \(1, 258\)"):
+        decoder.generate([[1, 2]])
+
+
+def test_a_spec_says_what_is_wrong():
+    with pytest.raises(ValueError, match="is the mask id"):
+        fdllm.Spec(mask_id=3, eos_ids=(3,))
+    with pytest.raises(ValueError, match="outside the vocabulary of 8"):
+        fdllm.Spec(mask_id=3, eos_ids=8, vocab_size=8)
+    with pytest.raises(SettingError, match="this model has its own"):
+        fdllm.compile(random_model(), spec=fdllm.Spec(mask_id=3))
+
+
+def test_ids_beyond_the_tokenizer_are_never_produced(data):
+    model = fdllm.load(str(data / "families" / "llada"), vocab_size=20)
+    out = fdllm.compile(model, max_new_tokens=12, temperature=2.0, stop_at_eos=False).generate([[5, 6]] * 4, seed=3)
+    assert (out.tokens < 20).all()
+    assert not (out.tokens == model.spec.mask_id).any()
