@@ -1,13 +1,16 @@
 """fdllm: a small compiler for decoding diffusion language models."""
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from fdllm.compiling import compile
-from fdllm.decoder import Decoder
-from fdllm.generation import Event, Generation, Move, Stats
-from fdllm.models.denoiser import Denoiser
-from fdllm.models.spec import Spec
-from fdllm.registry import discover
+if TYPE_CHECKING:
+    from fdllm.compiling import compile
+    from fdllm.config import DecodingConfig
+    from fdllm.decoder import Decoder
+    from fdllm.generation import Event, Generation, Move, Stats
+    from fdllm.models.denoiser import Denoiser
+    from fdllm.models.spec import Spec
+    from fdllm.registry import discover
 
 __all__ = [
     "Decoder",
@@ -23,8 +26,21 @@ __all__ = [
     "load",
 ]
 
+_HOMES = {
+    "Decoder": "decoder",
+    "DecodingConfig": "config",
+    "Denoiser": "models.denoiser",
+    "Event": "generation",
+    "Generation": "generation",
+    "Move": "generation",
+    "Spec": "models.spec",
+    "Stats": "generation",
+    "compile": "compiling",
+    "discover": "registry",
+}
 
-def load(path: str = "tiny", *, dtype: str = "auto", device: str = "auto", **overrides: Any) -> Denoiser:
+
+def load(path: str = "tiny", *, dtype: str = "auto", device: str = "auto", **overrides: Any) -> "Denoiser":
     """Load a model by hub id, folder or built-in name; see `fdllm.models.load.load`."""
     from fdllm.models.load import load as load_model
 
@@ -32,9 +48,7 @@ def load(path: str = "tiny", *, dtype: str = "auto", device: str = "auto", **ove
 
 
 def __getattr__(name: str) -> Any:
-    """Import the config reader when it is asked for."""
-    if name == "DecodingConfig":
-        from fdllm.config import DecodingConfig
-
-        return DecodingConfig
-    raise AttributeError(f"module 'fdllm' has no attribute {name!r}")
+    """Import a public name when it is first asked for, so that `import fdllm` waits for no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fdllm' has no attribute {name!r}")
+    return getattr(import_module(f"fdllm.{_HOMES[name]}"), name)

@@ -123,7 +123,8 @@ class Decoder:
         tokenizer = self.model.tokenizer
         text = None if tokenizer is None else [tokenizer.decode(ids) for ids in completions]
         stats = run.stats()
-        return Generation(run.tokens, completions, text, stats.nfe, stats, run.trace if run.traced else None)
+        trace = run.trace if run.traced else None
+        return Generation(run.tokens, completions, text, stats.nfe, run.row_nfe, stats, trace)
 
     def _events(self, run: Run) -> Iterator[Event]:
         for moment in run.steps():

@@ -104,6 +104,7 @@ class Generation:
         completions: response ids of each row up to, not including, the first eos.
         text: the completions as text, or None where the model has no tokenizer.
         nfe: forward passes of the model.
+        row_nfe: forward passes each row took part in; they do not depend on its batch.
         stats: counts and times.
         trace: every step of every row, or None unless asked for.
 
@@ -113,6 +114,7 @@ class Generation:
     completions: list[list[int]]
     text: list[str] | None
     nfe: int
+    row_nfe: list[int]
     stats: Stats
     trace: list[Move] | None
 

@@ -89,6 +89,7 @@ class Run:
         )
         self.store: Store | None = None
         self.tokens = torch.full((len(self.prompts), self.loop.num_new), model.spec.mask_id)
+        self.row_nfe = [0] * len(self.prompts)
         self._fed: tuple[Any, Feed] | None = None
 
     def steps(self) -> Iterator[Moment]:
@@ -157,6 +158,7 @@ class Run:
             if waiting[i]:
                 plans.append(None)
                 continue
+            self.row_nfe[canvas.rows[i]] += 1
             told = Step(
                 slots.start, slots.stop, length, canvas.prompts[i], block, index, attention, canvas.stale_slots(i)
             )

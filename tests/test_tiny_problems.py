@@ -156,7 +156,7 @@ def test_masks_stay_in_the_response(seed: int, focus: float) -> None:
     own = np.random.default_rng(seed)
     start = own.integers(0, 20, (6, 1))
     end = start + own.integers(4, 30, (6, 1))
-    classes = np.where(np.arange(64) < end, own.integers(0, 4, (6, 64)), 0)
+    classes = np.where(np.arange(64) < end, own.integers(0, 5, (6, 64)), 0)
     np.put_along_axis(classes, start + 1, DIGIT, 1)
     masked, weight = draw_masks(classes, start, end, focus, own)
     assert masked.any(1).all() and not (masked & (np.arange(64) < start)).any()

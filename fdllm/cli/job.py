@@ -1,7 +1,6 @@
 """Many prompts through one decoder, in batches; into a file that a killed run continues."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +55,8 @@ class Job:
         for start in range(first, len(self.ids), self.batch_size):
             rows = range(start, min(start + self.batch_size, len(self.ids)))
             # a row's id is its index in the whole run, so its sample depends on neither batch nor restart
-            out = self.decoder.generate([self.ids[i] for i in rows], seed=self.seed, row_ids=list(rows), trace=True)
-            forwards = Counter(move.row for move in out.trace or ())
-            yield [self._line(row, at, forwards[at], out) for at, row in enumerate(rows)], out
+            out = self.decoder.generate([self.ids[i] for i in rows], seed=self.seed, row_ids=list(rows))
+            yield [self._line(row, at, out) for at, row in enumerate(rows)], out
 
     def write(self, output: Path) -> dict[str, Any]:
         """Decode into a file, behind what a killed run left there, with a progress bar on stderr.
@@ -90,7 +88,7 @@ class Job:
             "tokens_per_second": tokens / seconds if seconds else 0.0,
         }
 
-    def _line(self, row: int, at: int, forwards: int, out: Generation) -> dict[str, Any]:
+    def _line(self, row: int, at: int, out: Generation) -> dict[str, Any]:
         """One row; its nfe counts the forwards it took part in, so it does not depend on its batch."""
         tokens = out.completions[at]
         return {
@@ -99,7 +97,7 @@ class Job:
             "prompt_digest": self.prompts[row].digest,
             "text": out.text[at] if out.text else None,
             "tokens": tokens,
-            "nfe": forwards,
+            "nfe": out.row_nfe[at],
             "visible_tokens": len(tokens),
         }
 

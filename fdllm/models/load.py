@@ -49,25 +49,26 @@ def load(path: str, *, dtype: str = "auto", device: str = "auto", **overrides: A
     )
     target = _device(device)
     source = str(BUILT_IN.get(path, path))
-    config = _config(source, path)
-    family = _family(config, path)
-    spec_fields = {**family.spec(config), **_unknown_refused(overrides)}
     with _quiet():
+        config = _config(source, path)
+        family = _family(config, path)
+        tokenizer = _tokenizer(source, path, family)
+        spec = _spec({**family.spec(config), **_unknown_refused(overrides)}, config, source, tokenizer)
         module = _module(source, path, family, config, _dtype(dtype, config))
-    tokenizer = _tokenizer(source, path, family)
-    spec = _spec(spec_fields, config, source, tokenizer)
     return BackboneDenoiser(module.to(target), spec, name=path, tokenizer=tokenizer, attention=attention)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' progress bar off where nobody watches."""
-    shown = logging.is_progress_bar_enabled()
+    """Keep transformers' advice out of the way (its errors are ours), and its progress bar where nobody watches."""
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
     if shown and not sys.stderr.isatty():
         logging.disable_progress_bar()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 

@@ -42,10 +42,12 @@ class Mixture:
 def mixture_at(progress: float) -> Mixture:
     """Choose the mixture for a fraction of the run done, 0..1."""
     if progress < 0.25:
-        return Mixture(drill=0.30, shots=0.0, long=0.10, focus=0.40)
-    if progress < 0.60:
-        return Mixture(drill=0.15, shots=0.0, long=0.10, focus=0.25)
-    return Mixture(drill=0.05, shots=0.12, long=0.30, focus=0.10)
+        return Mixture(drill=0.25, shots=0.0, long=0.10, focus=0.45)
+    if progress < 0.45:
+        return Mixture(drill=0.12, shots=0.0, long=0.10, focus=0.45)
+    if progress < 0.65:
+        return Mixture(drill=0.08, shots=0.0, long=0.15, focus=0.30)
+    return Mixture(drill=0.04, shots=0.12, long=0.30, focus=0.15)
 
 
 class Batches:

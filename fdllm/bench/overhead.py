@@ -1,0 +1,125 @@
+"""What decoding costs beyond the model: a decode against its bare backbone forwards and head rows.
+
+    python -m fdllm.bench.overhead [--pairs 5] [--out docs/benchmarks/overhead-cpu.json]
+
+The model is LLaDA-shaped with random weights: width 512, 8 layers, vocabulary 32,000; prompt 512,
+256 new tokens, block 32, 2 threads. A decode is run, then the same forwards again with everything
+prepared and nothing around them: the decoder stack on the same slots, the head on the same rows.
+Both sides run in turn; the figure is the median of the ratios of neighbours.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from fdllm.caches.base import Rows
+from fdllm.compiling import compile as compile_decoder
+from fdllm.decoder import Decoder
+from fdllm.generation import Generation
+from fdllm.models.backbone import BackboneDenoiser
+from fdllm.models.feed import feed
+from fdllm.models.spec import Spec
+
+PROMPT, NEW, BLOCK, VOCABULARY = 512, 256, 32, 32_000
+
+
+def llada_shaped() -> BackboneDenoiser:
+    """Make the model, random weights."""
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=512,
+        intermediate_size=1536,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        max_position_embeddings=1024,
+        use_cache=False,
+    )
+    torch.manual_seed(0)
+    module = transformers.LlamaForCausalLM(config)
+    spec = Spec(mask_id=VOCABULARY - 1, eos_ids=(VOCABULARY - 2,), vocab_size=VOCABULARY, context=1024)
+    return BackboneDenoiser(module, spec, name="LLaDA-shaped, d_model 512, 8 layers, vocabulary 32k")
+
+
+def bare(model: BackboneDenoiser, out: Generation) -> Callable[[], None]:
+    """Prepare the forwards of a run, as its trace tells, and return a function that does only them."""
+    assert out.trace is not None
+    length = PROMPT + NEW
+    calls = []
+    for move in out.trace:
+        window = range(PROMPT + move.window.start, PROMPT + move.window.stop)
+        calls.append((feed(model.spec, [Rows(move.computed)], [window], [length]), move.phase != "full"))
+    canvas = torch.randint(0, VOCABULARY - 2, (1, length))
+
+    @torch.inference_mode()
+    def run() -> None:
+        store = model.new_store(1, length)
+        for each, stores in calls:
+            model.head(model.hidden(canvas, each, store if stores else None, model.attention))
+
+    return run
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Time one call."""
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun
+
+
+def measure(decoder: Decoder, model: BackboneDenoiser, pairs: int) -> dict[str, Any]:
+    """Run a decode and its bare forwards in turn; give the times and the median ratio."""
+    prompt = torch.randint(0, VOCABULARY - 2, (1, PROMPT), generator=torch.Generator().manual_seed(1))
+    forwards = bare(model, decoder.generate(prompt, trace=True))
+    forwards()
+    times = [(seconds(lambda: decoder.generate(prompt)), seconds(forwards)) for _ in range(pairs)]
+    decode, alone = zip(*times, strict=True)
+    return {
+        "decode_seconds": statistics.median(decode),
+        "bare_seconds": statistics.median(alone),
+        "ratio": statistics.median(d / b for d, b in times),
+        "ratios": [round(d / b, 4) for d, b in times],
+        "nfe": decoder.generate(prompt).nfe,
+    }
+
+
+def main() -> None:
+    """Measure every cache under a fixed schedule and a threshold; print and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5, help="decodes and bare runs per row")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model = llada_shaped()
+    begun = time.perf_counter()
+    compile_decoder(model, cache="dual", max_new_tokens=NEW, block_length=BLOCK)
+    building = time.perf_counter() - begun
+    rows = {}
+    for cache in ("none", "prefix", "dual"):
+        for policy in ({"name": "top-k", "k": 4}, {"name": "threshold", "threshold": 0.00004}):
+            how: dict[str, Any] = {"max_new_tokens": NEW, "block_length": BLOCK, "stop_at_eos": False}
+            decoder = compile_decoder(model, cache=cache, policy=policy, **how)
+            name = f"{cache}, {policy['name']}"
+            rows[name] = measure(decoder, model, args.pairs)
+            print(f"{name:20} {rows[name]['ratio']:.3f} x bare ({rows[name]['nfe']} forwards)", flush=True)
+    report = {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, CPU",
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "model": model.name,
+        "building_seconds": building,
+        "rows": rows,
+    }
+    if args.out:
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
