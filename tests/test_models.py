@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 import fdllm
 from fdllm.component import SettingError
 from fdllm.models.family import CheckpointError
+from fdllm.models.function import FunctionDenoiser
 from fdllm.reference import Reference
-from fdllm.testing import random_model
+from fdllm.testing import check_denoiser, random_model
 
 
 @pytest.fixture
@@ -147,6 +148,31 @@ def test_a_function_is_a_model(fn, shift):
     plain = Reference(position_aware, spec, decoder.parts.policy, decoder.plan.schedule, 9)
     assert decoder.generate(prompts).tokens.tolist() == [plain.decode(prompt)[0] for prompt in prompts]
     assert torch.equal(decoder.model.logits(torch.tensor([[1, 2]])), position_aware(torch.tensor([[1, 2]])))
+
+
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_backbones_hold_the_law_of_denoisers(family, shift):
+    """With a shift the window of a reuse step also asks for the slot left of it."""
+    check_denoiser(random_model(family=family, shift=shift))
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_checkpoints_hold_the_law_of_denoisers(data, family):
+    check_denoiser(fdllm.load(str(data / "families" / family)), vocabulary=96)
+
+
+@pytest.mark.parametrize("fn", [position_aware, with_lengths])
+def test_functions_hold_the_law_of_denoisers(fn):
+    check_denoiser(FunctionDenoiser(fn, fdllm.Spec(mask_id=23)), vocabulary=24)
+
+
+def test_the_law_of_denoisers_has_teeth():
+    def blind_to_lengths(ids, lengths):
+        return position_aware(ids)
+
+    with pytest.raises(AssertionError, match="a row depends on its batch"):
+        check_denoiser(FunctionDenoiser(blind_to_lengths, fdllm.Spec(mask_id=23)), vocabulary=24)
 
 
 def test_a_function_that_returns_something_else():

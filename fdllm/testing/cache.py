@@ -1,0 +1,54 @@
+"""The laws of cache policies."""
+
+from typing import Any, ClassVar, final
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fdllm.caches.base import CachePolicy, Rows, Step
+from fdllm.compiling import compile as compile_decoder
+from fdllm.models.denoiser import Denoiser
+from fdllm.policies.threshold import Threshold
+from fdllm.testing.decoding import check_result
+from fdllm.testing.strategies import few, tasks
+
+
+@final
+class Everything(CachePolicy):
+    """Ask another cache, then recompute every slot anyway: decoding must equal the reference."""
+
+    attention: ClassVar[tuple[str, ...]] = ("full", "block-causal")
+
+    inner: CachePolicy
+
+    def rows(self, step: Step) -> Rows:
+        """Answer every slot."""
+        self.inner.rows(step)
+        return Rows(range(step.length))
+
+
+def check_cache(cache: CachePolicy) -> None:
+    """Hold the laws stated in `CachePolicy`."""
+
+    @few
+    @given(tasks(), st.floats(0, 1))
+    def laws(task: tuple[Denoiser, list[list[int]], int, int], threshold: float) -> None:
+        model, prompts, num_new, block = task
+        how: dict[str, Any] = {
+            "policy": Threshold(threshold=threshold),
+            "max_new_tokens": num_new,
+            "block_length": block,
+        }
+        decoder = compile_decoder(model, cache=cache, **how)
+        out = decoder.generate(prompts)
+        check_result(out.tokens, model.spec, f"{cache!r}")
+        for i, prompt in enumerate(prompts):
+            alone = decoder.generate([prompt], row_ids=[i]).tokens[0]
+            assert torch.equal(out.tokens[i], alone), f"{cache!r}: a row's tokens depend on its batch"
+        if cache.stores:
+            whole = compile_decoder(model, cache=Everything(inner=cache), **how).generate(prompts).tokens
+            plain = compile_decoder(model, cache="none", **how).generate(prompts).tokens
+            assert torch.equal(whole, plain), f"{cache!r}: recomputing every slot is not the uncached result"
+
+    laws()
