@@ -2,8 +2,7 @@
 
 It owns what policies must not: the state, the noise, who waits and who is done. It reads the
 device once a step, to know which rows still have an open slot. A row whose window is full waits
-for the others: it is computed into the scratch slot, so nothing of it depends on its neighbours.
-A row that is done leaves the batch.
+for the others; a row that is done leaves the batch.
 """
 
 import time
@@ -16,13 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fdllm.caches.base import CachePolicy, Rows, Step
+from fdllm.caches.base import CachePolicy
 from fdllm.canvas import Canvas, blank, start
-from fdllm.compiler import Compiled, UnsoundError
+from fdllm.compiler import Compiled
 from fdllm.generation import Move, Stats
 from fdllm.models.denoiser import Denoiser, Store
-from fdllm.models.feed import Feed, feed
+from fdllm.models.feed import Feed
 from fdllm.noise import keys
+from fdllm.planning import Forward, Planner
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Run:
         self.store: Store | None = None
         self.tokens = torch.full((len(self.prompts), self.loop.num_new), model.spec.mask_id)
         self.row_nfe = [0] * len(self.prompts)
-        self._fed: tuple[Any, Feed] | None = None
+        self.planner = Planner(model.spec, self.loop.cache)
 
     def steps(self) -> Iterator[Moment]:
         """Run to the end, one step at a time."""
@@ -135,69 +135,23 @@ class Run:
     @torch.inference_mode()
     def _step(self, block: int, window: range, index: int, quota: int, waiting: list[bool]) -> Moment:
         begun = self._now()
-        plans = self._plans(block, window, index, waiting)
-        now = self._feed(plans, window)
-        phase = self._phase(plans)
-        program = self.compiled.programs[phase]
-        given = self._given(now, window, index, quota, block)
+        planned = self.planner.plan(self.canvas, window, block, index, waiting)
+        program = self.compiled.programs[planned.phase]
+        given = self._given(planned.feed, window, index, quota, block)
         values = program(**{name: given[name]() for name in program.graph.inputs})
-        self._take_state(now, values)
-        self.rows += now.rows
-        self.head_rows += now.picks.numel()
-        self.forwards[phase] = self.forwards.get(phase, 0) + 1
+        self._take_state(planned.feed, values)
+        self._count(planned)
         if self.traced:
-            self._record(phase, block, index, window, plans, values)
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + self._now() - begun
+            self._record(planned, block, index, window, values)
+        self.seconds[planned.phase] = self.seconds.get(planned.phase, 0.0) + self._now() - begun
         return Moment(self.canvas, window, values)
 
-    def _plans(self, block: int, window: range, index: int, waiting: list[bool]) -> list[Rows | None]:
-        """Ask the cache about every row that still has an open slot."""
-        canvas, attention = self.canvas, self.loop.denoiser.spec.attention
-        plans: list[Rows | None] = []
-        for i, (slots, length) in enumerate(zip(canvas.slots(window), canvas.lengths, strict=True)):
-            if waiting[i]:
-                plans.append(None)
-                continue
-            self.row_nfe[canvas.rows[i]] += 1
-            told = Step(
-                slots.start, slots.stop, length, canvas.prompts[i], block, index, attention, canvas.stale_slots(i)
-            )
-            plans.append(self._complete(self.loop.cache.rows(told), slots, i))
-        return plans
-
-    def _complete(self, plan: Rows, window: range, i: int) -> Rows:
-        """Refuse a plan that leaves out an open slot of the window."""
-        compute = plan.compute
-        if isinstance(compute, range) and compute.start <= window.start and window.stop <= compute.stop:
-            return plan
-        still_open = self.canvas.open_slots[i, window.start : window.stop].nonzero().flatten() + window.start
-        if missing := sorted(set(still_open.tolist()) - set(compute)):
-            raise UnsoundError(
-                f"{self.loop.cache!r} leaves out open slots {missing[:5]} of the window [{window.start}, "
-                f"{window.stop}); rows() must contain every open slot of the window"
-            )
-        return plan
-
-    def _phase(self, plans: list[Rows | None]) -> str:
-        if not self.loop.cache.stores:
-            return "full"
-        whole = all(
-            plan is None or len(plan.compute) == length for plan, length in zip(plans, self.canvas.lengths, strict=True)
-        )
-        return "refresh" if whole else "reuse"
-
-    def _feed(self, plans: list[Rows | None], window: range) -> Feed:
-        """Make the index tensors, or take those of the last step where the plan is the same.
-
-        Without a store the forward's own rows are the keys, so a row that waits is computed too.
-        """
-        if not self.loop.cache.stores:
-            plans = [p or Rows(range(length)) for p, length in zip(plans, self.canvas.lengths, strict=True)]
-        key = (tuple(plans), window, self.canvas.prompts)
-        if self._fed is None or self._fed[0] != key:
-            made = feed(self.loop.denoiser.spec, plans, self.canvas.slots(window), self.canvas.lengths)
-            self._fed = (key, made.to(self.canvas.tokens.device))
-        return self._fed[1]
+    def _count(self, planned: Forward) -> None:
+        self.rows += planned.feed.rows
+        self.head_rows += planned.feed.picks.numel()
+        self.forwards[planned.phase] = self.forwards.get(planned.phase, 0) + 1
+        for row, plan in zip(self.canvas.rows, planned.plans, strict=True):
+            self.row_nfe[row] += plan is not None
 
     def _given(self, now: Feed, window: range, index: int, quota: int, block: int) -> dict[str, Callable[[], Any]]:
         """What a program may read, made only when it does."""
@@ -279,20 +233,18 @@ class Run:
                     row = torch.cat([row[:first], row[first].expand(len(row) - first)])
             self.tokens[self.canvas.rows[i]] = row
 
-    def _record(
-        self, phase: str, block: int, index: int, window: range, plans: list[Rows | None], values: Mapping[str, Any]
-    ) -> None:
+    def _record(self, planned: Forward, block: int, index: int, window: range, values: Mapping[str, Any]) -> None:
         """Add what the step did to the trace."""
         host = {name: values[name].tolist() for name in ("candidate", "confidence", "committed")}
-        reopened = values["reopened"].tolist() if "reopened" in values else [[]] * len(plans)
-        for i, plan in enumerate(plans):
+        reopened = values["reopened"].tolist() if "reopened" in values else [[]] * len(planned.plans)
+        for i, plan in enumerate(planned.plans):
             if plan is None:
                 continue
             self.trace.append(
                 Move(
                     row=self.canvas.rows[i],
                     forward=sum(self.forwards.values()) - 1,
-                    phase=phase,
+                    phase=planned.phase,
                     block=block,
                     step=index,
                     computed=plan.compute,

@@ -66,3 +66,5 @@ def export(checkpoint: Path, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config_of(Shape(**saved["shape"])), indent=2) + "\n")
     weights = {f"model.transformer.{name}": weight.bfloat16().contiguous() for name, weight in masters.items()}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    # save_file leaves a file that only its writer may read
+    (folder / "model.safetensors").chmod(0o644)

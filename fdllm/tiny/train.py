@@ -1,4 +1,8 @@
-"""Trains the tiny model from nothing, or exports a checkpoint: python -m fdllm.tiny.train --help."""
+"""Trains the tiny model from nothing, or exports a checkpoint: python -m fdllm.tiny.train --help.
+
+The same command goes on where the folder's last checkpoint ends; a smaller --total brings the end, and the fall of
+the learning rate, forward.
+"""
 
 import argparse
 import os
@@ -27,10 +31,10 @@ ALLOCATOR = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line; the defaults are the run that made the published weights."""
+    """Describe the command line; the defaults are those of the published weights."""
     options = argparse.ArgumentParser(prog="python -m fdllm.tiny.train", description=__doc__)
     options.add_argument("--folder", default="runs/tiny", help="log and checkpoint; a run found there goes on")
-    options.add_argument("--total", type=float, default=90e6, help="tokens of the whole schedule")
+    options.add_argument("--total", type=float, default=85e6, help="tokens of the whole schedule")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--rows", type=int, default=40, help="sequences per process and step")
     options.add_argument("--muon-rate", type=float, default=5e-3)

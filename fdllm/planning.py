@@ -1,0 +1,94 @@
+"""What a forward computes: ask the cache about every row, and make the index tensors of its answers.
+
+All of it is host-side arithmetic on plain ints. A row whose window is full waits for the others:
+with a store it is computed into the scratch slot, so that nothing of it depends on neighbours.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fdllm.caches.base import CachePolicy, Rows, Step
+from fdllm.canvas import Canvas
+from fdllm.compiler import UnsoundError
+from fdllm.models.feed import Feed, feed
+from fdllm.models.spec import Spec
+
+
+@dataclass(frozen=True)
+class Forward:
+    """The next forward.
+
+    Attributes:
+        phase: which program runs it: `full`, `refresh` or `reuse`.
+        plans: what each row of the batch recomputes; None for a row that waits.
+        feed: the same as index tensors.
+
+    """
+
+    phase: str
+    plans: list[Rows | None]
+    feed: Feed
+
+
+@dataclass
+class Planner:
+    """Plans the forwards of one run; keeps the index tensors while the plan stays the same."""
+
+    spec: Spec
+    cache: CachePolicy
+    _made: tuple[Any, Feed] | None = field(default=None, init=False)
+
+    def plan(self, canvas: Canvas, window: range, block: int, index: int, waiting: list[bool]) -> Forward:
+        """Plan step `index` of a window of response slots.
+
+        Raises:
+            UnsoundError: the cache leaves out an open slot of the window, or names one outside the canvas.
+
+        """
+        plans = [
+            None if waits else self._ask(canvas, i, slots, block, index)
+            for i, (slots, waits) in enumerate(zip(canvas.slots(window), waiting, strict=True))
+        ]
+        return Forward(self._phase(plans, canvas), plans, self._feed(plans, window, canvas))
+
+    def _ask(self, canvas: Canvas, i: int, window: range, block: int, index: int) -> Rows:
+        """Ask the cache about one row, and hold what it must answer."""
+        step = Step(
+            start=window.start,
+            end=window.stop,
+            length=canvas.lengths[i],
+            prompt=canvas.prompts[i],
+            block=block,
+            index=index,
+            attention=self.spec.attention,
+            look=canvas.stale_slots(i),
+        )
+        plan = self.cache.rows(step)
+        compute = plan.compute
+        if compute and not 0 <= min(compute[0], compute[-1]) <= max(compute[0], compute[-1]) < step.length:
+            raise UnsoundError(f"{self.cache!r} names slots outside [0, {step.length}): {compute}")
+        if isinstance(compute, range) and compute.start <= window.start and window.stop <= compute.stop:
+            return plan
+        still_open = canvas.open_slots[i, window.start : window.stop].nonzero().flatten() + window.start
+        if missing := sorted(set(still_open.tolist()) - set(compute)):
+            raise UnsoundError(
+                f"{self.cache!r} leaves out open slots {missing[:5]} of the window [{window.start}, "
+                f"{window.stop}); rows() must contain every open slot of the window"
+            )
+        return plan
+
+    def _phase(self, plans: list[Rows | None], canvas: Canvas) -> str:
+        if not self.cache.stores:
+            return "full"
+        each = zip(plans, canvas.lengths, strict=True)
+        return "refresh" if all(plan is None or len(plan.compute) == length for plan, length in each) else "reuse"
+
+    def _feed(self, plans: list[Rows | None], window: range, canvas: Canvas) -> Feed:
+        """Make the index tensors. Without a store a forward's own rows are the keys, so all are computed."""
+        if not self.cache.stores:
+            plans = [plan or Rows(range(length)) for plan, length in zip(plans, canvas.lengths, strict=True)]
+        key = (plans, window, canvas.prompts)
+        if self._made is None or self._made[0] != key:
+            made = feed(self.spec, plans, canvas.slots(window), canvas.lengths)
+            self._made = (key, made.to(canvas.tokens.device))
+        return self._made[1]
