@@ -7,10 +7,11 @@ if TYPE_CHECKING:
     from fdllm.compiling import compile
     from fdllm.config import DecodingConfig
     from fdllm.decoder import Decoder
-    from fdllm.generation import Event, Generation, Move, Stats
+    from fdllm.generation import Event, Generation, Stats
     from fdllm.models.denoiser import Denoiser
     from fdllm.models.spec import Spec
     from fdllm.registry import discover
+    from fdllm.trace import Move
 
 __all__ = [
     "Decoder",
@@ -32,7 +33,7 @@ _HOMES = {
     "Denoiser": "models.denoiser",
     "Event": "generation",
     "Generation": "generation",
-    "Move": "generation",
+    "Move": "trace",
     "Spec": "models.spec",
     "Stats": "generation",
     "compile": "compiling",

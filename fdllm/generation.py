@@ -1,10 +1,12 @@
-"""What a run gives back: tokens, text, counts and times, and the trace of every step."""
+"""What a run gives back: tokens, text, counts and times."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+
+from fdllm.trace import Move
 
 
 @dataclass(frozen=True)
@@ -62,36 +64,6 @@ class Stats:
             "tokens_per_forward": self.tokens_per_forward,
             "refresh_share": self.refresh_share,
         }
-
-
-@dataclass(frozen=True)
-class Move:
-    """What one step did to one row. Slots are of the response: 0 is the first after the prompt.
-
-    Attributes:
-        row: index of the row in the call.
-        forward: index of the forward in the run.
-        phase: kind of forward.
-        block, step: index of the window, and of the step in it.
-        computed: slots of the row's canvas that were recomputed, prompt included; ascending.
-        window: the slots that could be decided.
-        candidates: id that would be committed, for each slot of the window.
-        confidence: probability of each candidate.
-        committed, reopened: slots changed by the step.
-
-    """
-
-    row: int
-    forward: int
-    phase: str
-    block: int
-    step: int
-    computed: range | tuple[int, ...]
-    window: range
-    candidates: tuple[int, ...]
-    confidence: tuple[float, ...]
-    committed: tuple[int, ...]
-    reopened: tuple[int, ...]
 
 
 @dataclass(frozen=True)

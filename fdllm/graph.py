@@ -79,12 +79,19 @@ def node(
     """
     title = title or name
     function = op if inspect.isroutine(op) else op.__call__  # type: ignore[operator]
-    hints = get_type_hints(function, include_extras=True)
+    hints = _hints(function, title)
     renamed = rename or {}
     reads: dict[str, Port] = {}
     for parameter in inspect.signature(op).parameters:
         reads[renamed.get(parameter, parameter)] = _port(hints.get(parameter), f"{title}: parameter {parameter!r}")
     return Node(op, name, title, reads, _written(hints.get("return"), name, title, writes))
+
+
+def _hints(annotated: Any, title: str) -> dict[str, Any]:
+    try:
+        return get_type_hints(annotated, include_extras=True)
+    except NameError as error:
+        raise PortError(f"{title}: an annotation cannot be read: {error}; import it outside TYPE_CHECKING") from None
 
 
 def _port(hint: Any, where: str) -> Port:
@@ -101,7 +108,9 @@ def _written(hint: Any, name: str, title: str, writes: tuple[str, ...]) -> dict[
     fields = getattr(hint, "_fields", ())
     if not fields:
         return {(writes or (name,))[0]: _port(hint, f"{title}: the return")}
-    hints = get_type_hints(hint, include_extras=True)
+    if writes and len(writes) != len(fields):
+        raise PortError(f"{title} returns {', '.join(fields)}; wanted one value, {', '.join(writes)}")
+    hints = _hints(hint, title)
     return {w: _port(hints[f], f"{title}: result {f!r}") for w, f in zip(writes or fields, fields, strict=True)}
 
 

@@ -18,11 +18,12 @@ from torch.nn.functional import pad
 from fdllm.caches.base import CachePolicy
 from fdllm.canvas import Canvas, blank, start
 from fdllm.compiler import Compiled
-from fdllm.generation import Move, Stats
+from fdllm.generation import Stats
 from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed
 from fdllm.noise import keys
 from fdllm.planning import Forward, Planner
+from fdllm.trace import Move, Place, moves
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ class Run:
         self._take_state(planned.feed, values)
         self._count(planned)
         if self.traced:
-            self._record(planned, block, index, window, values)
+            at = Place(sum(self.forwards.values()) - 1, planned.phase, block, index, window)
+            self.trace += moves(at, self.canvas.rows, planned.plans, values)
         self.seconds[planned.phase] = self.seconds.get(planned.phase, 0.0) + self._now() - begun
         return Moment(self.canvas, window, values)
 
@@ -233,35 +235,8 @@ class Run:
                     row = torch.cat([row[:first], row[first].expand(len(row) - first)])
             self.tokens[self.canvas.rows[i]] = row
 
-    def _record(self, planned: Forward, block: int, index: int, window: range, values: Mapping[str, Any]) -> None:
-        """Add what the step did to the trace."""
-        host = {name: values[name].tolist() for name in ("candidate", "confidence", "committed")}
-        reopened = values["reopened"].tolist() if "reopened" in values else [[]] * len(planned.plans)
-        for i, plan in enumerate(planned.plans):
-            if plan is None:
-                continue
-            self.trace.append(
-                Move(
-                    row=self.canvas.rows[i],
-                    forward=sum(self.forwards.values()) - 1,
-                    phase=planned.phase,
-                    block=block,
-                    step=index,
-                    computed=plan.compute,
-                    window=window,
-                    candidates=tuple(host["candidate"][i]),
-                    confidence=tuple(host["confidence"][i]),
-                    committed=_chosen(window, host["committed"][i]),
-                    reopened=_chosen(window, reopened[i]),
-                )
-            )
-
     def _now(self) -> float:
         """Wall time in seconds, with the device done."""
         if self.loop.denoiser.device.type == "cuda":
             torch.cuda.synchronize(self.loop.denoiser.device)
         return time.perf_counter()
-
-
-def _chosen(window: range, flags: Sequence[bool]) -> tuple[int, ...]:
-    return tuple(slot for slot, chosen in zip(window, flags, strict=False) if chosen)

@@ -9,7 +9,7 @@ from torch import Tensor
 import fdllm
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.testing import check_decoding, check_policy, random_model
-from fdllm.types import Mask, Port, Probability, StepCount, Tokens
+from fdllm.types import Count, Entropy, Fraction, Mask, Port, Probability, StepCount, Tokens, Uniform
 
 Age = Annotated[Tensor, Port("B W", "int64", "step")]
 Best = Annotated[Tensor, Port("B 1", "float", "probability")]
@@ -84,7 +84,38 @@ class Doubtful(UnmaskingPolicy):
         return Edit(masked & (confidence > 0.8 * best), ~masked & (current_probability < 0.3) & (step > 0))
 
 
-@pytest.mark.parametrize("policy", [Stable(), Rising(), Patient(), Patient(patience=4), Record(), Doubtful()], ids=repr)
+@final
+class Reader(UnmaskingPolicy):
+    """Read every value there is, and let each have its say."""
+
+    def __call__(
+        self,
+        masked: Mask,
+        tokens: Tokens,
+        candidate: Tokens,
+        confidence: Probability,
+        margin: Probability,
+        entropy: Entropy,
+        current_probability: Probability,
+        previous_entropy: Entropy,
+        previous_margin: Probability,
+        uniform: Uniform,
+        quota: Count,
+        step: StepCount,
+        steps: StepCount,
+        progress: Fraction,
+    ) -> Mask:
+        score = confidence + margin + uniform - entropy / 4 - current_probability + (candidate % 3) / 8
+        score = score + (previous_entropy - entropy).nan_to_num(0) + previous_margin.nan_to_num(0.1) + (tokens % 2) / 16
+        return masked & (score > step / steps - progress) & (quota > 0)
+
+    def quotas(self, num_open, num_blocks):
+        return (2,) * (num_open // 2) + (1,) * (num_open % 2)
+
+
+@pytest.mark.parametrize(
+    "policy", [Reader(), Stable(), Rising(), Patient(), Patient(patience=4), Record(), Doubtful()], ids=repr
+)
 def test_laws(policy):
     check_policy(policy)
 

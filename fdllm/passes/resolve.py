@@ -137,19 +137,18 @@ def _engine(parts: Wiring) -> list[Node]:
 
 def _policy(policy: UnmaskingPolicy) -> Node:
     """The policy's node: `commit`, `reopen`, and `next_<column>` for its own columns."""
-    made = node(policy.rule(), "policy", title=repr(policy), writes=())
-    fields = [name if name != "policy" else "commit" for name in made.writes]
-    expected = {"commit", *(["reopen"] if policy.revokes else []), *policy.columns}
-    if set(fields) != expected:
+    made = node(policy.rule(), "policy", title=repr(policy))
+    given = {"commit" if name == "policy" else name: port for name, port in made.writes.items()}
+    verbs = {"commit", "reopen"} if policy.revokes else {"commit"}
+    if set(given) != verbs | set(policy.columns):
         raise PortError(
-            f"{policy!r} returns {', '.join(fields)}; wanted {', '.join(sorted(expected))}: commit, "
+            f"{policy!r} returns {', '.join(given)}; wanted {', '.join(sorted(verbs | set(policy.columns)))}: commit, "
             "reopen only with revokes = True, and one field per own column"
         )
-    ports = made.writes.values()
-    names = [f"next_{name}" if name in policy.columns else name for name in fields]
-    if made.writes and next(iter(ports)) != _MASK and fields[0] == "commit":
-        raise PortError(f"{policy!r} returns commit as {next(iter(ports))}; wanted {_MASK}")
-    return replace(made, writes=dict(zip(names, ports, strict=True)))
+    for verb in verbs:
+        if given[verb] != _MASK:
+            raise PortError(f"{policy!r} returns {verb} as {given[verb]}; wanted {_MASK}")
+    return replace(made, writes={name if name in verbs else f"next_{name}": port for name, port in given.items()})
 
 
 def _with_signals(graph: Graph, wanted: Iterable[str]) -> Graph:
