@@ -114,10 +114,10 @@ def check_pair(parts: Wiring, cache: CachePolicy) -> None:
     spec, policy = parts.denoiser.spec, parts.policy
     if cache.stores and not parts.denoiser.stores:
         raise UnsoundError(f"{cache!r} keeps K/V, but {parts.denoiser.name} has no K/V store; use cache 'none'")
-    if spec.attention not in cache.attention:
+    if spec.pattern not in cache.patterns:
         raise UnsoundError(
-            f"{cache!r} is meant for {' or '.join(cache.attention)} attention, but {parts.denoiser.name} is "
-            f"{spec.attention}; use cache 'none' or one made for {spec.attention} models"
+            f"{cache!r} is meant for {' or '.join(cache.patterns)} attention, but {parts.denoiser.name} is "
+            f"{spec.pattern}; use cache 'none' or one made for {spec.pattern} models"
         )
     if policy.reads == "window" and cache.fresh == "open":
         raise UnsoundError(

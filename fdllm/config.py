@@ -69,6 +69,9 @@ class ModelTable(Table):
     shift: bool | None = Field(
         None, description="the logits of a slot predict the next one; unset: as the model family does"
     )
+    pattern: Literal["full", "block-causal"] | None = Field(
+        None, description="who attends to whom; unset: as the checkpoint says"
+    )
     block_length: int | None = Field(
         None, ge=1, description="slots per block the model was trained with; unset: as the checkpoint says"
     )

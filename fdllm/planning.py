@@ -60,7 +60,7 @@ class Planner:
             prompt=canvas.prompts[i],
             block=block,
             index=index,
-            attention=self.spec.attention,
+            pattern=self.spec.pattern,
             look=canvas.stale_slots(i),
         )
         plan = self.cache.rows(step)

@@ -23,7 +23,7 @@ class Step:
         prompt: slots of the prompt, `[0, prompt)`.
         block: index of the window among the windows of the response.
         index: step in this window, 0 for its first forward.
-        attention: the model's attention pattern, `full` or `block-causal`.
+        pattern: who attends to whom in the model, `full` or `block-causal`.
 
     """
 
@@ -33,7 +33,7 @@ class Step:
     prompt: int
     block: int
     index: int
-    attention: str
+    pattern: str
     look: Callable[[], list[int]] = list
 
     @cached_property
@@ -69,14 +69,14 @@ class CachePolicy(Component):
         stores: keeps K/V between forwards; False means every forward is whole and nothing is kept.
         fresh: slots whose signals every step computes anew: the `open` ones or the whole `window`.
         freezes: some slot may keep the K/V of a token that has changed until the run ends.
-        attention: attention patterns the rule is meant for.
+        patterns: attention patterns the rule is meant for.
 
     """
 
     stores: ClassVar[bool] = True
     fresh: ClassVar[Literal["open", "window"]] = "window"
     freezes: ClassVar[bool] = False
-    attention: ClassVar[tuple[str, ...]] = ("full",)
+    patterns: ClassVar[tuple[str, ...]] = ("full",)
 
     @abstractmethod
     def rows(self, step: Step) -> Rows:

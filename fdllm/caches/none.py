@@ -10,7 +10,7 @@ class NoCache(CachePolicy):
     """The uncached baseline: exact for every model and every policy."""
 
     stores: ClassVar[bool] = False
-    attention: ClassVar[tuple[str, ...]] = ("full", "block-causal")
+    patterns: ClassVar[tuple[str, ...]] = ("full", "block-causal")
 
     def rows(self, step: Step) -> Rows:
         """Answer every slot."""

@@ -82,7 +82,7 @@ def _picks(computed: Slots, window: range, shift: bool) -> list[int]:
 
 def _visible(spec: Spec, plans: list[Rows | None], slots: Tensor, lengths: list[int]) -> Tensor | None:
     """Say which slots may be attended to, or None where that is all of them."""
-    causal = spec.attention == "block-causal"
+    causal = spec.pattern == "block-causal"
     chosen = {row: plan.visible for row, plan in enumerate(plans) if plan is not None and plan.visible is not None}
     keys = torch.arange(max(lengths))
     if not (causal or chosen or min(lengths) < len(keys)):

@@ -16,8 +16,12 @@ class Spec(BaseModel):
     vocab_size: int | None = Field(None, ge=2, description="ids that may be produced are below; None: all it scores")
     context: int | None = Field(None, ge=2, description="longest canvas the model takes, in slots; None: any")
     shift: bool = Field(False, description="logits at slot i predict slot i + 1 (Dream), not slot i (LLaDA)")
-    attention: Literal["full", "block-causal"] = Field("full", description="who attends to whom")
-    block_length: int = Field(32, ge=1, description="block the model was trained with, in slots")
+    pattern: Literal["full", "block-causal"] = Field(
+        "full", description="who attends to whom: full, or block-causal (its own block and those before)"
+    )
+    block_length: int = Field(
+        32, ge=1, description="block the model was trained with, in slots; block-causal counts blocks from slot 0"
+    )
 
     @field_validator("eos_ids", mode="before")
     @classmethod

@@ -18,7 +18,7 @@ from fdllm.testing.strategies import few, tasks
 class Everything(CachePolicy):
     """Ask another cache, then recompute every slot anyway: decoding must equal the reference."""
 
-    attention: ClassVar[tuple[str, ...]] = ("full", "block-causal")
+    patterns: ClassVar[tuple[str, ...]] = ("full", "block-causal")
 
     inner: CachePolicy
 
