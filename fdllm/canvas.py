@@ -4,13 +4,13 @@ A row is its prompt, then `max_new_tokens` slots, then padding up to the longest
 absolute position. Whether a slot is open is a state of its own, never `token == mask id`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fdllm.passes.resolve import Column
+from fdllm.columns import Column
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class Canvas:
         """A range of response slots as slots of each row's canvas."""
         return [range(prompt + window.start, prompt + window.stop) for prompt in self.prompts]
 
-    def stale_slots(self, i: int) -> Callable[[], list[int]]:
-        """A function that reads the stale slots of a row of the batch from the device."""
-        return lambda: self.stale[i, : self.prompts[i] + self.num_new].nonzero().flatten().tolist()
+    def look(self, i: int, column: str) -> list[int]:
+        """Read from the device which slots of a row of the batch are set in `stale` or `open_slots`."""
+        flags: Tensor = getattr(self, column)
+        return flags[i, : self.lengths[i]].nonzero().flatten().tolist()
 
     def response(self) -> Tensor:
         """Index of the response slots, int64[B num_new]."""
@@ -95,12 +96,5 @@ def start(
         tokens=tokens.to(device),
         open_slots=open_slots.to(device),
         stale=torch.ones_like(open_slots).to(device),
-        columns={name: blank(column, len(prompts), num_slots, device) for name, column in columns.items()},
+        columns={name: column.blank(len(prompts), num_slots, device) for name, column in columns.items()},
     )
-
-
-def blank(column: Column, batch: int, num_slots: int, device: torch.device) -> Tensor:
-    """Make a column that holds its fill everywhere."""
-    dtype = {"float": torch.float32, "int64": torch.int64, "bool": torch.bool}[column.port.kind]
-    width = 1 if column.port.dims == "B 1" else num_slots
-    return torch.full((batch, width), column.fill, dtype=dtype, device=device)

@@ -12,11 +12,12 @@ from typing import Any
 
 from fdllm import registry
 from fdllm.caches.base import CachePolicy
+from fdllm.columns import Column
 from fdllm.graph import Graph, check, emit, picture, source
 from fdllm.passes.demand import demand
 from fdllm.passes.fuse import fuse
 from fdllm.passes.place import phases, place
-from fdllm.passes.resolve import PREVIOUS, Column, Wiring, resolve
+from fdllm.passes.resolve import PREVIOUS, Wiring, resolve
 
 
 class UnsoundError(ValueError):
@@ -119,7 +120,7 @@ def check_pair(parts: Wiring, cache: CachePolicy) -> None:
             f"{cache!r} is meant for {' or '.join(cache.patterns)} attention, but {parts.denoiser.name} is "
             f"{spec.pattern}; use cache 'none' or one made for {spec.pattern} models"
         )
-    if policy.reads == "window" and cache.fresh == "open":
+    if (policy.reads == "window" or policy.revokes) and cache.fresh == "open":
         raise UnsoundError(
             f"{policy!r} reads filled slots of the window, but {cache!r} recomputes only open ones, so their "
             "signals would be stale; use cache 'dual', 'prefix' or 'none'"

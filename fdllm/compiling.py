@@ -57,7 +57,7 @@ def compile(  # noqa: A001 - the public name says what it does
         fdllm.compiler.UnsoundError: the cache does not suit the model or the policy.
 
     """
-    _check_generate(max_new_tokens, temperature, top_p, top_k)
+    _check_generate(max_new_tokens, temperature, top_p, top_k, stop_at_eos)
     denoiser = as_denoiser(model, spec)
     chosen = denoiser.attention if attention is None else build("attention", attention, AttentionBackend, "attention")
     parts = Wiring(
@@ -115,7 +115,9 @@ def _schedule(given: Any, block_length: int | None, spec: Spec) -> Schedule:
     return build("schedules", table, Schedule, "schedule")
 
 
-def _check_generate(max_new_tokens: int, temperature: float, top_p: float | None, top_k: int | None) -> None:
+def _check_generate(
+    max_new_tokens: int, temperature: float, top_p: float | None, top_k: int | None, stop_at_eos: bool
+) -> None:
     """Hold the bounds of what is no component."""
     wanted: dict[str, tuple[Any, Any, str, Callable[[Any], bool]]] = {
         "max_new_tokens": (max_new_tokens, int, "a whole number of at least 1", lambda v: v >= 1),
@@ -128,3 +130,5 @@ def _check_generate(max_new_tokens: int, temperature: float, top_p: float | None
             continue
         if isinstance(value, bool) or not isinstance(value, kinds) or not fits(value):
             raise SettingError(f"{key}: wanted {words}, got {value!r}")
+    if not isinstance(stop_at_eos, bool):
+        raise SettingError(f"stop_at_eos: wanted true or false, got {stop_at_eos!r}")

@@ -11,7 +11,7 @@ from fdllm import registry
 class Component(BaseModel):
     """Settings of one part of a decoder. Fields are the keys of its config table."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @classmethod
     def registered_name(cls, group: str) -> str:
@@ -23,7 +23,7 @@ class Component(BaseModel):
 
     def with_settings(self, **settings: Any) -> Self:
         """Copy with some settings changed and all of them checked again."""
-        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **settings})
+        return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **settings})
 
 
 C = TypeVar("C", bound=Component)

@@ -13,7 +13,7 @@ from fdllm.generation import Event, Generation
 from fdllm.loop import Loop, Moment, Run
 from fdllm.models.denoiser import Denoiser
 from fdllm.passes.resolve import Wiring
-from fdllm.prompts import Prompts, rows_of
+from fdllm.prompts import PromptError, Prompts, is_id, rows_of
 from fdllm.schedules.base import Schedule
 
 SHADE = "\N{LIGHT SHADE}"
@@ -108,14 +108,16 @@ class Decoder:
         """Decode one prompt and yield an event per step; a last one carries the result."""
         run = self._run(prompt, seed, None, None, trace=True)
         if len(run.prompts) != 1:
-            raise ValueError(f"stream: takes one prompt, got {len(run.prompts)}; use generate for a batch")
+            raise PromptError(f"stream: takes one prompt, got {len(run.prompts)}; use generate for a batch")
         return self._events(run)
 
     def _run(self, prompts: Prompts, seed: int, mask: Tensor | None, row_ids: list[int] | None, trace: bool) -> Run:
         rows = rows_of(prompts, mask, self.model, self.plan.max_new_tokens)
-        if row_ids is not None and len(row_ids) != len(rows):
-            raise ValueError(f"row_ids: wanted one per prompt ({len(rows)}), got {len(row_ids)}")
         ids = list(range(len(rows))) if row_ids is None else list(row_ids)
+        if len(ids) != len(rows) or not all(is_id(i) for i in ids):
+            raise PromptError(f"row_ids: wanted a whole number per prompt ({len(rows)}), got {row_ids}")
+        if not is_id(seed):
+            raise PromptError(f"seed: wanted a whole number, got {seed!r}")
         return Run(self._loop, self._traced if trace else self.compiled, rows, ids, seed, trace)
 
     def _result(self, run: Run) -> Generation:

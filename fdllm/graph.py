@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from fdllm.types import Port
+from fdllm.types import Port, port_of
 
 
 class PortError(TypeError):
@@ -95,12 +95,9 @@ def _hints(annotated: Any, title: str) -> dict[str, Any]:
 
 
 def _port(hint: Any, where: str) -> Port:
-    """Read the port off an annotation; `Alias | None` counts as `Alias`."""
-    for part in (hint, *get_args(hint)):
-        if get_origin(part) is Annotated:
-            for extra in get_args(part)[1:]:
-                if isinstance(extra, Port):
-                    return extra
+    """Read the port off an annotation."""
+    if get_origin(hint) is Annotated and any(isinstance(extra, Port) for extra in get_args(hint)):
+        return port_of(hint)
     raise PortError(f"{where} has no port; annotate it with an alias of fdllm.types, such as Probability")
 
 
@@ -179,9 +176,16 @@ def source(graph: Graph, name: str) -> str:
 
 
 def emit(graph: Graph, name: str) -> Callable[..., tuple[Any, ...]]:
-    """Compile `source(graph, name)`. Names that collide are our own mistake."""
-    names = [each.name for each in graph.nodes]
-    assert len({*names, *graph.ports()}) == len(names) + len(graph.ports()), "names collide"
+    """Compile `source(graph, name)`.
+
+    Raises:
+        PortError: a value has the name of an operation.
+
+    """
+    values, names = graph.ports(), [each.name for each in graph.nodes]
+    if taken := sorted(set(names) & set(values)):
+        raise PortError(f"{taken[0]!r} names a value and an operation of the step; rename the value")
+    assert len(set(names)) == len(names), "two nodes share a name"
     namespace: dict[str, Any] = {each.name: each.op for each in graph.nodes}
     exec(compile(source(graph, name), f"<fdllm {name}>", "exec"), namespace)
     return namespace[name]  # type: ignore[no-any-return]

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fdllm.caches.base import CachePolicy
-from fdllm.canvas import Canvas, blank, start
+from fdllm.canvas import Canvas, start
 from fdllm.compiler import Compiled
 from fdllm.generation import Stats
 from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed
 from fdllm.noise import keys
-from fdllm.planning import Forward, Planner
+from fdllm.planning import Planned, Planner
 from fdllm.trace import Move, Place, moves
 
 
@@ -127,7 +127,7 @@ class Run:
         """State of a row as a whole starts anew with every window."""
         canvas = self.canvas
         of_row = {
-            name: blank(column, len(canvas.rows), 0, canvas.tokens.device)
+            name: column.blank(len(canvas.rows), 0, canvas.tokens.device)
             for name, column in self.compiled.columns.items()
             if column.port.dims == "B 1"
         }
@@ -148,7 +148,7 @@ class Run:
         self.seconds[planned.phase] = self.seconds.get(planned.phase, 0.0) + self._now() - begun
         return Moment(self.canvas, window, values)
 
-    def _count(self, planned: Forward) -> None:
+    def _count(self, planned: Planned) -> None:
         self.rows += planned.feed.rows
         self.head_rows += planned.feed.picks.numel()
         self.forwards[planned.phase] = self.forwards.get(planned.phase, 0) + 1

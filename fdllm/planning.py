@@ -5,6 +5,7 @@ with a store it is computed into the scratch slot, so that nothing of it depends
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fdllm.caches.base import CachePolicy, Rows, Step
@@ -15,7 +16,7 @@ from fdllm.models.spec import Spec
 
 
 @dataclass(frozen=True)
-class Forward:
+class Planned:
     """The next forward.
 
     Attributes:
@@ -38,7 +39,7 @@ class Planner:
     cache: CachePolicy
     _made: tuple[Any, Feed] | None = field(default=None, init=False)
 
-    def plan(self, canvas: Canvas, window: range, block: int, index: int, waiting: list[bool]) -> Forward:
+    def plan(self, canvas: Canvas, window: range, block: int, index: int, waiting: list[bool]) -> Planned:
         """Plan step `index` of a window of response slots.
 
         Raises:
@@ -49,7 +50,7 @@ class Planner:
             None if waits else self._ask(canvas, i, slots, block, index)
             for i, (slots, waits) in enumerate(zip(canvas.slots(window), waiting, strict=True))
         ]
-        return Forward(self._phase(plans, canvas), plans, self._feed(plans, window, canvas))
+        return Planned(self._phase(plans, canvas), plans, self._feed(plans, window, canvas))
 
     def _ask(self, canvas: Canvas, i: int, window: range, block: int, index: int) -> Rows:
         """Ask the cache about one row, and hold what it must answer."""
@@ -61,16 +62,19 @@ class Planner:
             block=block,
             index=index,
             pattern=self.spec.pattern,
-            look=canvas.stale_slots(i),
+            look=partial(canvas.look, i),
         )
         plan = self.cache.rows(step)
+        if not isinstance(plan, Rows):
+            raise UnsoundError(f"{self.cache!r}: rows() returned {type(plan).__name__}, wanted Rows")
         compute = plan.compute
-        if compute and not 0 <= min(compute[0], compute[-1]) <= max(compute[0], compute[-1]) < step.length:
-            raise UnsoundError(f"{self.cache!r} names slots outside [0, {step.length}): {compute}")
-        if isinstance(compute, range) and compute.start <= window.start and window.stop <= compute.stop:
-            return plan
-        still_open = canvas.open_slots[i, window.start : window.stop].nonzero().flatten() + window.start
-        if missing := sorted(set(still_open.tolist()) - set(compute)):
+        if isinstance(compute, range) and compute.step == 1 and compute.start >= 0 and compute.stop <= step.length:
+            if compute.start <= window.start and window.stop <= compute.stop:
+                return plan
+        elif sorted({*compute}) != [*compute] or not {*compute} <= {*range(step.length)}:
+            raise UnsoundError(f"{self.cache!r}: rows() must name ascending slots in [0, {step.length}), got {compute}")
+        still_open = [slot for slot in step.open_slots if slot in window]
+        if missing := sorted(set(still_open) - set(compute)):
             raise UnsoundError(
                 f"{self.cache!r} leaves out open slots {missing[:5]} of the window [{window.start}, "
                 f"{window.stop}); rows() must contain every open slot of the window"

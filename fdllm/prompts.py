@@ -41,12 +41,13 @@ def rows_of(prompts: Prompts, attention_mask: Tensor | None, denoiser: Denoiser,
 def _from_tensor(ids: Tensor, mask: Tensor | None) -> list[list[int]]:
     if ids.dim() not in (1, 2) or ids.is_floating_point() or ids.dtype == torch.bool:
         raise PromptError(f"prompts: wanted integer ids [B, P], got {ids.dtype} of shape {tuple(ids.shape)}")
-    table = ids.reshape(-1, ids.shape[-1])
-    if mask is None:
-        return [[int(i) for i in row] for row in table.tolist()]
-    if mask.reshape(-1, mask.shape[-1]).shape != table.shape:
-        raise PromptError(f"attention_mask: wanted the shape of the ids {tuple(ids.shape)}, got {tuple(mask.shape)}")
-    return [[int(i) for i in row[keep]] for row, keep in zip(table, mask.reshape(table.shape).bool(), strict=True)]
+    keep = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+    if not isinstance(keep, Tensor) or keep.shape != ids.shape:
+        got = tuple(keep.shape) if isinstance(keep, Tensor) else type(keep).__name__
+        raise PromptError(f"attention_mask: wanted a tensor of the shape of the ids {tuple(ids.shape)}, got {got}")
+    if ids.dim() == 1:
+        ids, keep = ids[None], keep[None]
+    return [row[real.bool()].tolist() for row, real in zip(ids, keep, strict=True)]
 
 
 def _from_list(prompts: Any, denoiser: Denoiser) -> list[list[int]]:
@@ -56,15 +57,16 @@ def _from_list(prompts: Any, denoiser: Denoiser) -> list[list[int]]:
         raise PromptError(f"prompts: wanted text, texts, ids or lists of ids, got {type(prompts).__name__}")
     if prompts and all(isinstance(each, str) for each in prompts):
         return [_encoded(text, denoiser) for text in prompts]
-    if prompts and all(_is_id(each) for each in prompts):
+    if prompts and all(is_id(each) for each in prompts):
         return [list(prompts)]
     for index, row in enumerate(prompts):
-        if not isinstance(row, Sequence) or isinstance(row, str) or not all(_is_id(i) for i in row):
+        if not isinstance(row, Sequence) or isinstance(row, str) or not all(is_id(i) for i in row):
             raise PromptError(f"prompts[{index}]: wanted a list of ids like the others, got {row!r}")
     return [list(row) for row in prompts]
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
+    """Say whether a value is a whole number."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -80,7 +82,8 @@ def _checked(row: list[int], where: str, denoiser: Denoiser, num_new: int) -> No
         raise PromptError(f"{where}: is empty; give at least one id")
     wrong = [i for i in row if i < 0 or (spec.vocab_size is not None and i >= max(spec.vocab_size, spec.mask_id + 1))]
     if wrong:
-        raise PromptError(f"{where}: ids {wrong[:5]} are outside the vocabulary [0, {spec.vocab_size})")
+        bound = "" if spec.vocab_size is None else f", {spec.vocab_size}"
+        raise PromptError(f"{where}: ids {wrong[:5]} are outside the vocabulary [0{bound})")
     if spec.context is not None and len(row) + num_new > spec.context:
         raise PromptError(
             f"{where}: {len(row)} ids and max_new_tokens = {num_new} make {len(row) + num_new} slots, over the "

@@ -7,17 +7,18 @@ noise. No graph, no batch, no store, no index tensors. Slow on purpose; read it 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
 
 from fdllm import registry
-from fdllm.graph import node
+from fdllm.columns import Column
 from fdllm.models.spec import Spec
 from fdllm.noise import gumbel, keys, uniform
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.schedules.base import Schedule
+from fdllm.types import port_of
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Values:
             "masked": torch.tensor([[is_open[s] for s in slots]]),
             "tokens": torch.tensor([[tokens[s] for s in slots]]),
             "step": torch.tensor([[step]]),
-            "progress": torch.tensor([[1 - response_open / run.max_new_tokens]]),
+            "progress": 1 - torch.tensor([[response_open]]) / run.max_new_tokens,
             "uniform": uniform(self.noise, -1),
         }
         self.known["candidate"] = self._drawn(self.known["logits"])
@@ -159,10 +160,8 @@ class Values:
 
     def _blank(self, name: str) -> Tensor:
         """A column of the policy as a block begins."""
-        port = node(self.run.policy.rule(), "policy").reads[name]
-        dtype = {"float": torch.float32, "int64": torch.int64, "bool": torch.bool}[port.kind]
-        shape = self["masked"].shape if port.dims == "B W" else (1, 1)
-        return torch.full(shape, self.run.policy.columns[name], dtype=dtype)
+        port = port_of(get_type_hints(self.run.policy.rule(), include_extras=True)[name])
+        return Column(port, self.run.policy.columns[name]).blank(1, self["masked"].shape[1], self["masked"].device)
 
     def call(self, fn: Callable[..., Any]) -> Any:
         """Call a function with the values its parameters name."""

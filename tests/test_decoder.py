@@ -148,6 +148,7 @@ def test_prompts_in_every_form():
         ([[1] * 250], r"250 ids and max_new_tokens = 10 make 260 slots, over the model's context of 256; shorten"),
         ("text", "has no tokenizer"),
         (torch.zeros(2, 2), "wanted integer ids"),
+        (torch.zeros(2, 0, dtype=torch.int64), r"prompts\[0\]: is empty"),
         ([[1, "a"]], "wanted a list of ids"),
         (3, "wanted text, texts, ids"),
     ],
@@ -164,6 +165,8 @@ def test_bad_prompts(prompts, message):
         ({"temperature": -1.0}, "temperature: wanted a number of at least 0"),
         ({"top_p": 1.5}, r"top_p: wanted a number in \(0, 1\]"),
         ({"top_k": 0}, "top_k: wanted a whole number"),
+        ({"stop_at_eos": "no"}, "stop_at_eos: wanted true or false, got 'no'"),
+        ({"policy": {"name": "factor", "factor": float("inf")}}, "policy.factor: .*finite number"),
         ({"policy": "treshold"}, "no policy named 'treshold'; did you mean 'threshold'"),
         ({"policy": {"name": "threshold", "treshold": 1}}, "policy.treshold: no such key; did you mean 'threshold'"),
         ({"policy": {"name": "threshold", "threshold": 2.0}}, "policy.threshold: .*less than or equal to 1, got 2.0"),
@@ -185,6 +188,34 @@ def test_bad_settings(how, message):
 def test_a_foreign_model_needs_a_spec():
     with pytest.raises(SettingError, match="spec: a foreign model needs one"):
         fdllm.compile(lambda ids: ids)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"seed": 1.5}, "seed: wanted a whole number, got 1.5"),
+        ({"row_ids": ["a"]}, "row_ids: wanted a whole number per prompt"),
+        ({"row_ids": [1, 2]}, "row_ids: wanted a whole number per prompt"),
+        ({"attention_mask": torch.ones(1, 3)}, "attention_mask: goes with a tensor of ids"),
+    ],
+)
+def test_bad_arguments_of_generate(how, message):
+    with pytest.raises(PromptError, match=message):
+        decoder().generate([[1, 2]], **how)
+
+
+@pytest.mark.parametrize("mask", [torch.ones(3), torch.tensor(1), [[1, 1]]])
+def test_a_mask_of_another_shape(mask):
+    with pytest.raises(PromptError, match=r"attention_mask: wanted a tensor of the shape of the ids \(1, 2\)"):
+        decoder().generate(torch.tensor([[1, 2]]), attention_mask=mask)
+
+
+def test_settings_can_be_changed_one_at_a_time():
+    from fdllm.policies.topk import TopK
+
+    assert TopK(steps=4).with_settings(order="margin") == TopK(steps=4, order="margin")
+    with pytest.raises(ValueError, match="exclude each other"):
+        TopK(steps=4).with_settings(k=2)
 
 
 def test_building_is_quick():

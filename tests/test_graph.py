@@ -91,10 +91,42 @@ class Revokes(UnmaskingPolicy):
 @final
 class OpenOnly(CachePolicy):
     fresh: ClassVar = "open"
+
+    def rows(self, step) -> Rows:
+        return Rows(step.open_slots)
+
+
+@final
+class Frozen(CachePolicy):
     freezes: ClassVar = True
 
     def rows(self, step) -> Rows:
-        return Rows(range(step.start, step.end))
+        return Rows(range(step.start, step.length))
+
+
+@final
+class NoRows(CachePolicy):
+    def rows(self, step):
+        return range(step.length)
+
+
+@final
+class Outside(CachePolicy):
+    def rows(self, step) -> Rows:
+        return Rows((*range(step.length), step.length))
+
+
+@final
+class TakesAnOperation(UnmaskingPolicy):
+    columns: ClassVar = {"head": 0}
+
+    def __call__(self, masked: Mask, head: Probability) -> "Held":
+        return Held(masked, head)
+
+
+class Held(NamedTuple):
+    commit: Mask
+    head: Probability
 
 
 def test_a_misspelt_value_names_reader_and_nearest():
@@ -163,12 +195,26 @@ def test_reading_filled_slots_over_a_cache_that_skips_them():
 
 
 def test_revoking_over_a_frozen_cache():
-    refused(Revokes(), "reopens slots, but OpenOnly.*use cache 'dual'", UnsoundError, cache=OpenOnly())
+    refused(Revokes(), "reopens slots, but Frozen.*use cache 'dual'", UnsoundError, cache=Frozen())
+    refused(Revokes(), "reads filled slots of the window, but OpenOnly", UnsoundError, cache=OpenOnly())
+
+
+@pytest.mark.parametrize(
+    ("cache", "message"),
+    [(NoRows(), "returned range, wanted Rows"), (Outside(), r"must name ascending slots in \[0, 5\)")],
+)
+def test_a_cache_that_answers_wrongly(cache, message):
+    with pytest.raises(UnsoundError, match=message):
+        compiled("threshold", cache=cache).generate([[1]])
+
+
+def test_a_value_that_takes_the_name_of_an_operation():
+    refused(TakesAnOperation(), "'head' names a value and an operation of the step; rename the value")
 
 
 def test_a_cache_for_another_attention_pattern():
     model = random_model()
-    spec = model.spec.model_copy(update={"attention": "block-causal"})
+    spec = model.spec.model_copy(update={"pattern": "block-causal"})
     from fdllm.models.backbone import BackboneDenoiser
 
     with pytest.raises(

@@ -181,6 +181,14 @@ def test_a_function_that_returns_something_else():
         decoder.generate([[1, 2]])
 
 
+def test_a_spec_beyond_the_embedding_is_refused():
+    module = random_model().module
+    with pytest.raises(SettingError, match="mask_id = 40 and vocab_size = None must fit the embedding's 40 rows"):
+        fdllm.compile(module, spec=fdllm.Spec(mask_id=40))
+    with pytest.raises(ValueError, match=r"ids \[40\] are outside the vocabulary \[0, 40\)"):
+        fdllm.compile(module, spec=fdllm.Spec(mask_id=39), max_new_tokens=2).generate([[40]])
+
+
 def test_a_spec_says_what_is_wrong():
     with pytest.raises(ValueError, match="is the mask id"):
         fdllm.Spec(mask_id=3, eos_ids=(3,))

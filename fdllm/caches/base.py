@@ -24,6 +24,7 @@ class Step:
         block: index of the window among the windows of the response.
         index: step in this window, 0 for its first forward.
         pattern: who attends to whom in the model, `full` or `block-causal`.
+        look: reads `stale` or `open_slots` from the device; use the properties.
 
     """
 
@@ -34,12 +35,17 @@ class Step:
     block: int
     index: int
     pattern: str
-    look: Callable[[], list[int]] = list
+    look: Callable[[str], list[int]] = lambda _: []
 
     @cached_property
-    def stale(self) -> frozenset[int]:
+    def stale(self) -> tuple[int, ...]:
         """Slots whose token changed since their K/V was computed. Reading it waits for the device."""
-        return frozenset(self.look())
+        return tuple(self.look("stale"))
+
+    @cached_property
+    def open_slots(self) -> tuple[int, ...]:
+        """Slots not decided yet. Reading it waits for the device."""
+        return tuple(self.look("open_slots"))
 
 
 @dataclass(frozen=True)

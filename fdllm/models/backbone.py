@@ -15,6 +15,7 @@ from transformers import AttentionInterface
 from fdllm.attention.base import AttentionBackend
 from fdllm.attention.sdpa import Sdpa
 from fdllm.caches.base import Rows
+from fdllm.component import SettingError
 from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed, feed
 from fdllm.models.spec import Spec
@@ -51,7 +52,7 @@ class BackboneDenoiser(Denoiser):
     ) -> None:
         """Wrap a module that has `get_decoder()` and `get_output_embeddings()`."""
         self.module = module.eval()
-        self.spec = spec
+        self.spec = _bounded(spec, module)
         self.name = name or type(module).__name__
         self.tokenizer = tokenizer
         self.attention = attention or Sdpa()
@@ -74,11 +75,11 @@ class BackboneDenoiser(Denoiser):
 
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:
-        """Run one whole forward."""
+        """Run one whole forward. The window of its feed does not matter: every state goes through the head."""
         batch, length = ids.shape
-        every = [Rows(range(length))] * batch
-        whole = feed(self.spec, every, [range(1, length)] * batch, [length] * batch)  # type: ignore[arg-type]
-        return self.head(self._states(ids.to(self.device), whole.to(self.device), None, Sdpa()))
+        every: list[Rows | None] = [Rows(range(length))] * batch
+        whole = feed(self.spec, every, [range(1, length)] * batch, [length] * batch).to(self.device)
+        return self.head(self._states(ids.to(self.device), whole, None, self.attention))
 
     def _states(self, canvas: Tensor, feed: Feed, store: Store | None, attention: AttentionBackend) -> Tensor:
         slots = feed.slots
@@ -93,6 +94,16 @@ class BackboneDenoiser(Denoiser):
                 visible=feed.visible,
             )
         return out.last_hidden_state  # type: ignore[no-any-return]
+
+
+def _bounded(spec: Spec, module: Any) -> Spec:
+    """Hold a spec to the rows of the embedding, and take them as the vocabulary where it names none."""
+    rows = module.get_input_embeddings().num_embeddings
+    if spec.mask_id >= rows or (spec.vocab_size or 0) > rows:
+        raise SettingError(
+            f"spec: mask_id = {spec.mask_id} and vocab_size = {spec.vocab_size} must fit the embedding's {rows} rows"
+        )
+    return spec if spec.vocab_size is not None else spec.model_copy(update={"vocab_size": rows})
 
 
 @contextmanager

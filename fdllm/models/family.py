@@ -12,20 +12,29 @@ class Family:
     """One row of the table of families, found by `architectures[0]` of a checkpoint's config.json.
 
     Attributes:
-        backbone: class of transformers that computes it, by name.
+        about: the models it is for, as their authors call them.
+        backbone: class of transformers that computes it, by name, or a function that gives the class.
         settings: config.json to the keyword arguments of the backbone's config class. It takes
             only what it knows and refuses what the backbone cannot do.
+        spec: config.json to fields of `Spec`; None for one the checkpoint does not say. The loader
+            adds to what it is given: `mask_token_id` of the tokenizer where config.json has none,
+            and `_name_or_path`, what was loaded.
         keys: ordered regex renames from the published weight names to the backbone's.
-        spec: config.json to fields of `Spec`; the loader adds ids of tokenizer and generation config.
         tokenizer: class of transformers that reads the tokenizer files.
+        ends: special tokens that end an answer, besides what config, generation config and
+            tokenizer call eos.
+        defaults: keyword arguments of `fdllm.compile` that its authors recommend.
 
     """
 
-    backbone: str
+    about: str
+    backbone: str | Callable[[], Any]
     settings: Callable[[Config], dict[str, Any]]
     spec: Callable[[Config], dict[str, Any]]
     keys: Mapping[str, str] = field(default_factory=dict)
     tokenizer: str = "AutoTokenizer"
+    ends: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CheckpointError(ValueError):
@@ -49,3 +58,8 @@ def required(config: Config, key: str) -> Any:
     if config.get(key) is None:
         raise CheckpointError(f"config.json: {key!r} is missing")
     return config[key]
+
+
+def given(config: Config, key: str, default: Any) -> Any:
+    """Give a key of the config, or the default where it is absent or null."""
+    return default if config.get(key) is None else config[key]

@@ -6,7 +6,7 @@ The mapped model gives the published logits exactly (tests/test_families.py).
 
 from typing import Any
 
-from fdllm.models.family import CheckpointError, Config, Family, refuse, required
+from fdllm.models.family import CheckpointError, Config, Family, given, refuse, required
 
 _COMPUTED = {
     "block_type": "llama",
@@ -51,7 +51,7 @@ def settings(config: Config) -> dict[str, Any]:
 def spec(config: Config) -> dict[str, Any]:
     """LLaDA predicts each slot at its own row, under full attention."""
     return {
-        "mask_id": config.get("mask_token_id", 126336),
+        "mask_id": given(config, "mask_token_id", 126336),
         "vocab_size": required(config, "vocab_size"),
         "context": required(config, "max_sequence_length"),
         "block_length": 32,
@@ -59,9 +59,12 @@ def spec(config: Config) -> dict[str, Any]:
 
 
 LLADA = Family(
+    about="LLaDA-8B, LLaDA 1.5",
     backbone="LlamaForCausalLM",
     settings=settings,
     spec=spec,
+    ends=("<|eot_id|>",),
+    defaults={"policy": {"name": "threshold", "threshold": 0.9}},
     # the head comes before the blocks' ff_out; absent when tied
     keys={
         r"^model\.transformer\.wte\.": "model.embed_tokens.",

@@ -5,6 +5,7 @@ No remote code, safetensors only. Whatever does not fit is an error, never a war
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 import transformers
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 from transformers.utils import logging
@@ -20,28 +20,35 @@ from transformers.utils.hub import cached_file
 
 from fdllm import registry
 from fdllm.attention.base import AttentionBackend
-from fdllm.component import SettingError, build, explain
+from fdllm.component import SettingError, build
 from fdllm.models.backbone import BackboneDenoiser
+from fdllm.models.conventions import conventions
 from fdllm.models.family import CheckpointError, Config, Family
 from fdllm.models.spec import Spec
 
 BUILT_IN = {"tiny": Path(__file__).parent.parent / "tiny" / "weights"}
+_WANTED = f"give a folder, a hub id or one of {', '.join(BUILT_IN)}"
 
 
-def load(path: str, *, dtype: str = "auto", device: str = "auto", **overrides: Any) -> BackboneDenoiser:
+def load(
+    path: str, *, dtype: str = "auto", device: str = "auto", family: str | Family | None = None, **overrides: Any
+) -> BackboneDenoiser:
     """Load a model by hub id, folder or built-in name.
 
     Args:
         path: such as `GSAI-ML/LLaDA-8B-Instruct`, `./checkpoint` or `tiny`.
         dtype: `float32`, `bfloat16` ..., or `auto`: what config.json says, else float32.
         device: `cpu`, `cuda`, `cuda:1` ..., or `auto`: cuda where there is one.
+        family: how to read it, registered or made on the spot; unless given, the one registered
+            for `architectures[0]` of its config.json.
         overrides: fields of `Spec` (mask_id, eos_ids, block_length ...), and `attention`, the
             backend a decoder uses unless told otherwise.
 
     Raises:
         CheckpointError: no such checkpoint, an unknown family, a config the backbone cannot
             compute, or keys missing, left over or of another shape.
-        SettingError: an override, dtype or device that is wrong.
+        SettingError: an override, dtype or device that is wrong, or an override that is needed,
+            because the checkpoint does not say it.
 
     """
     attention: AttentionBackend = build(
@@ -51,10 +58,10 @@ def load(path: str, *, dtype: str = "auto", device: str = "auto", **overrides: A
     source = str(BUILT_IN.get(path, path))
     with _quiet():
         config = _config(source, path)
-        family = _family(config, path)
-        tokenizer = _tokenizer(source, path, family)
-        spec = _spec({**family.spec(config), **_unknown_refused(overrides)}, config, source, tokenizer)
-        module = _module(source, path, family, config, _dtype(dtype, config))
+        chosen = family if isinstance(family, Family) else _family(family, config, path)
+        tokenizer = _tokenizer(source, path, chosen)
+        spec = conventions(chosen, config, _generation(source), tokenizer, path, _unknown_refused(overrides))
+        module = _module(source, path, chosen, config, _dtype(dtype, config))
     return BackboneDenoiser(module.to(target), spec, name=path, tokenizer=tokenizer, attention=attention)
 
 
@@ -66,7 +73,9 @@ def _quiet() -> Iterator[None]:
     if shown and not sys.stderr.isatty():
         logging.disable_progress_bar()
     try:
-        yield
+        # published configs are of transformers 4, whose names it warns of
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            yield
     finally:
         logging.set_verbosity(level)
         if shown:
@@ -79,18 +88,15 @@ def _config(source: str, path: str) -> Config:
     try:
         config: dict[str, Any] = PreTrainedConfig.get_config_dict(source)[0]
     except (OSError, ValueError) as error:
-        known = ", ".join(BUILT_IN)
-        raise CheckpointError(
-            f"model.path: cannot read a config from {path!r}: give a folder, a hub id or one of {known} "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+        why = str(error).splitlines()[0]
+        raise CheckpointError(f"model.path: cannot read a config from {path!r}: {_WANTED} ({why})") from error
     if not config:
-        raise CheckpointError(f"model.path: {path!r} has no config.json; give a folder, a hub id or one of tiny")
+        raise CheckpointError(f"model.path: {path!r} has no config.json; {_WANTED}")
     return config
 
 
-def _family(config: Config, path: str) -> Family:
-    name = next(iter(config.get("architectures") or []), None)
+def _family(given: str | None, config: Config, path: str) -> Family:
+    name = given or next(iter(config.get("architectures") or []), None)
     if name is None:
         raise CheckpointError(f"model.path: config.json of {path!r} names no architectures, so its family is unknown")
     try:
@@ -128,7 +134,7 @@ def _device(device: str) -> torch.device:
 
 
 def _module(source: str, path: str, family: Family, config: Config, dtype: torch.dtype) -> Any:
-    backbone = getattr(transformers, family.backbone)
+    backbone = getattr(transformers, family.backbone) if isinstance(family.backbone, str) else family.backbone()
     settings = backbone.config_class(**family.settings(config), is_causal=False, use_cache=False)
     try:
         module, info = backbone.from_pretrained(
@@ -160,9 +166,11 @@ def _tokenizer(source: str, path: str, family: Family) -> Any:
     if not any(_has(source, name) for name in names):
         return None
     try:
-        return getattr(transformers, family.tokenizer).from_pretrained(source)
+        return getattr(transformers, family.tokenizer).from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"model.path: cannot read the tokenizer of {path!r}: {error}") from error
+        raise CheckpointError(
+            f"model.path: cannot read the tokenizer of {path!r}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _has(source: str, name: str) -> bool:
@@ -170,21 +178,7 @@ def _has(source: str, name: str) -> bool:
     return found is not None
 
 
-def _spec(fields: dict[str, Any], config: Config, source: str, tokenizer: Any) -> Spec:
-    """Add what tokenizer and generation config say: eos is the union, ids end with the tokenizer."""
-    if tokenizer is not None:
-        fields["vocab_size"] = min(fields["vocab_size"], len(tokenizer))
-    if "eos_ids" not in fields:
-        found = [config.get("eos_token_id"), _generation_eos(source), getattr(tokenizer, "eos_token_id", None)]
-        flat = [i for each in found if each is not None for i in (each if isinstance(each, list) else [each])]
-        fields["eos_ids"] = tuple(dict.fromkeys(i for i in flat if i < fields["vocab_size"]))
-    try:
-        return Spec(**fields)
-    except ValidationError as error:
-        raise SettingError(explain(error, "model", Spec)) from None
-
-
-def _generation_eos(source: str) -> Any:
-    if not _has(source, "generation_config.json"):
-        return None
-    return json.loads(Path(str(cached_file(source, "generation_config.json"))).read_text()).get("eos_token_id")
+def _generation(source: str) -> Config:
+    """Read generation_config.json; empty where there is none."""
+    found = cached_file(source, "generation_config.json", _raise_exceptions_for_missing_entries=False)
+    return {} if found is None else json.loads(Path(found).read_text())  # type: ignore[no-any-return]

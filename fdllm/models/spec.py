@@ -12,7 +12,7 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mask_id: int = Field(ge=0, description="id an open slot holds; never produced")
-    eos_ids: tuple[int, ...] = Field((), description="ids that end a text; the first fills what follows an end")
+    eos_ids: tuple[int, ...] = Field((), description="ids that end a text")
     vocab_size: int | None = Field(None, ge=2, description="ids that may be produced are below; None: all it scores")
     context: int | None = Field(None, ge=2, description="longest canvas the model takes, in slots; None: any")
     shift: bool = Field(False, description="logits at slot i predict slot i + 1 (Dream), not slot i (LLaDA)")

@@ -4,7 +4,7 @@ from fdllm.graph import Graph
 
 
 def demand(graph: Graph) -> Graph:
-    """Keep the nodes the outputs depend on, and the inputs those read."""
+    """Keep the nodes the outputs depend on, and the inputs those read. Nodes come in running order, as from `check`."""
     needed = set(graph.outputs)
     kept = []
     for node in reversed(graph.nodes):

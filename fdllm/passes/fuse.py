@@ -7,7 +7,7 @@ from fdllm.kernels.row_statistics.reference import RowStatistics
 
 def fuse(graph: Graph) -> Graph:
     """Put the nodes that write row statistics of the same logits into one."""
-    parts = [n for n in graph.nodes if set(n.writes) <= NAMES and "logits" in n.reads and _built_in(n)]
+    parts = [n for n in graph.nodes if set(n.writes) <= NAMES and "logits" in n.reads]
     draw = next((n for n in parts if "candidate" in n.writes), None)
     if draw is None or len(parts) < 2:
         return graph
@@ -18,8 +18,3 @@ def fuse(graph: Graph) -> Graph:
     ordered = {"logits": reads["logits"], **{value: reads[value] for value in extra}}
     fused = Node(op, "row_statistics", f"RowStatistics({', '.join(writes)})", ordered, writes)
     return check(graph.with_nodes([*(n for n in graph.nodes if n not in parts), fused]))
-
-
-def _built_in(node: Node) -> bool:
-    """Leave alone a plugin's node that took the name of a statistic."""
-    return (node.op.__module__ or "").startswith("fdllm.")

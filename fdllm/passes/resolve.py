@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from fdllm import registry, step
 from fdllm.attention.base import AttentionBackend
+from fdllm.columns import Column
 from fdllm.graph import Graph, Node, PortError, node
 from fdllm.models.denoiser import Denoiser
 from fdllm.policies.base import UnmaskingPolicy
@@ -54,20 +55,6 @@ class Sampling:
     temperature: float = 0.0
     top_p: float | None = None
     top_k: int | None = None
-
-
-@dataclass(frozen=True)
-class Column:
-    """State of the canvas that one step hands to the next.
-
-    Attributes:
-        port: of the value at the window (`B W`), or of the row (`B 1`).
-        fill: what it holds when a block begins; NaN where there is no previous value yet.
-
-    """
-
-    port: Port
-    fill: float
 
 
 @dataclass(frozen=True)
@@ -154,17 +141,33 @@ def _policy(policy: UnmaskingPolicy) -> Node:
 def _with_signals(graph: Graph, wanted: Iterable[str]) -> Graph:
     """Add the registered signal of every value that is read and not there, and of those it reads."""
     nodes = list(graph.nodes)
-    have = {*graph.inputs, *(value for n in nodes for value in n.writes)}
+    have = {*INPUTS, *(value for n in nodes for value in n.writes)}
+    _refuse_taken(have)
     asked = [*wanted, *(value for n in nodes for value in n.reads)]
     for value in asked:
         name = value.removeprefix(PREVIOUS)
         if name in have or name not in registry.names("signals"):
             continue
-        signal = node(registry.load("signals", name), f"signal_{name}", writes=(name,), title=f"signal {name}")
-        have |= set(signal.writes)
-        asked.extend(signal.reads)
-        nodes.append(signal)
+        nodes.append(_signal(name))
+        have.add(name)
+        asked.extend(nodes[-1].reads)
     return graph.with_nodes(nodes)
+
+
+def _refuse_taken(engine: set[str]) -> None:
+    """Refuse a signal that could never be read: the engine gives that name, or it is no name at all."""
+    for name, entry in registry.names("signals").items():
+        if name in engine or not name.isidentifier():
+            why = "the engine gives a value of that name" if name in engine else "a parameter cannot be called that"
+            raise registry.PluginError(f"signal {name!r} of {registry.owner(entry)}: {why}; rename it")
+
+
+def _signal(name: str) -> Node:
+    function = registry.load("signals", name)
+    if not callable(function):
+        entry = registry.names("signals")[name]
+        raise registry.PluginError(f"signal {name!r} of {registry.owner(entry)} is not a function; register one")
+    return node(function, f"signal_{name}", writes=(name,), title=f"signal {name}")
 
 
 def _columns(graph: Graph, policy: UnmaskingPolicy) -> dict[str, Column]:

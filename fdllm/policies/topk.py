@@ -22,7 +22,7 @@ class TopK(UnmaskingPolicy):
 
     progresses: ClassVar[bool] = True
 
-    k: int = Field(1, ge=1, description="slots committed per step; ignored keys are errors: give k or steps")
+    k: int = Field(1, ge=1, description="slots committed per step; give k or steps, not both")
     steps: int = Field(0, ge=0, description="steps for the whole response, a multiple of its blocks; 0: use k")
     spacing: Literal["even", "timesteps"] = Field(
         "even", description="how steps share a block: even (LLaDA, remainder first) or timesteps (Dream)"

@@ -11,7 +11,7 @@ from fdllm.compiling import compile as compile_decoder
 from fdllm.models.denoiser import Denoiser
 from fdllm.policies.threshold import Threshold
 from fdllm.testing.decoding import check_result
-from fdllm.testing.strategies import few, tasks
+from fdllm.testing.strategies import few, many, tasks
 
 
 @final
@@ -51,4 +51,20 @@ def check_cache(cache: CachePolicy) -> None:
             plain = compile_decoder(model, cache="none", **how).generate(prompts).tokens
             assert torch.equal(whole, plain), f"{cache!r}: recomputing every slot is not the uncached result"
 
+    @many
+    @given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 60), st.integers(0, 9), st.data())
+    def answer(prompt: int, num_new: int, block: int, index: int, data: st.DataObject) -> None:
+        start = data.draw(st.sampled_from(range(0, num_new, block)))
+        end, length = min(start + block, num_new), prompt + num_new
+        stale = data.draw(st.lists(st.integers(0, length - 1), unique=True).map(sorted))
+        still_open = list(range(prompt + data.draw(st.integers(start, end)), length))
+        look = {"stale": stale, "open_slots": still_open}.__getitem__
+        for pattern in cache.patterns:
+            told = Step(prompt + start, prompt + end, length, prompt, start // block, index, pattern, look)
+            once, again = cache.rows(told).compute, cache.rows(told).compute
+            assert once == again, f"{cache!r}: the same step gave another answer"
+            missing = {slot for slot in still_open if slot < told.end} - {*once}
+            assert not missing, f"{cache!r}: leaves out open slots of the window"
+
+    answer()
     laws()

@@ -60,21 +60,28 @@ def values_of(port: Port, batch: int, width: int) -> st.SearchStrategy[Tensor]:
         ValueError: a port of a shape or kind that policies do not read.
 
     """
+    if port.dims == "B W V":
+        return st.integers(0, 2**32).map(lambda seed: _logits(seed, batch, width))
     columns = {"B W": width, "B 1": 1}.get(port.dims)
     if columns is None:
         raise ValueError(f"no values to draw for {port}")
+    top = 4.0 if port.unit == "nat" else 1.0
     each: st.SearchStrategy[Any] = {
         "bool": st.booleans(),
         "int64": st.integers(
             1 if port.unit in ("token", "step") else 0, width if port.dims == "B 1" else VOCABULARY - 3
         ),
-        "float": st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]) | st.floats(0, 1, width=32),
+        "float": st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]) | st.floats(0, top, width=32),
     }[port.kind]
     dtype = {"bool": torch.bool, "int64": torch.int64, "float": torch.float32}[port.kind]
     size = batch * columns
     return st.lists(each, min_size=size, max_size=size).map(
         lambda flat: torch.tensor(flat, dtype=dtype).reshape(batch, columns)
     )
+
+
+def _logits(seed: int, batch: int, width: int) -> Tensor:
+    return 4 * torch.randn(batch, width, VOCABULARY, generator=torch.Generator().manual_seed(seed))
 
 
 @st.composite

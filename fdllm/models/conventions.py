@@ -1,0 +1,65 @@
+"""The `Spec` of a checkpoint: family, config.json, generation config and tokenizer put together, then overridden."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from fdllm.component import SettingError, explain
+from fdllm.models.family import Config, Family, given
+from fdllm.models.spec import Spec
+
+
+def conventions(
+    family: Family, config: Config, generation: Config, tokenizer: Any, path: str, overrides: Mapping[str, Any]
+) -> Spec:
+    """Put the spec of a checkpoint together.
+
+    Args:
+        family: gives the fields, from config.json.
+        config: config.json.
+        generation: generation_config.json, empty where there is none.
+        tokenizer: the tokenizer, or None.
+        path: what was given to `load`.
+        overrides: fields that stand above what the checkpoint says.
+
+    Raises:
+        SettingError: a field that the checkpoint does not say and nobody gave, or a wrong override.
+
+    """
+    mask_id = given(config, "mask_token_id", getattr(tokenizer, "mask_token_id", None))
+    fields = family.spec({**config, "mask_token_id": mask_id, "_name_or_path": path})
+    num_ids = fields["vocab_size"]
+    if tokenizer is not None:
+        fields["vocab_size"] = min(num_ids, len(tokenizer))
+    fields |= overrides
+    _all_said(fields, path)
+    if "eos_ids" not in fields:
+        ends = dict.fromkeys(_ends(family, config, generation, tokenizer))
+        fields["eos_ids"] = tuple(i for i in ends if i < fields["vocab_size"])
+    try:
+        spec = Spec(**fields)
+    except ValidationError as error:
+        raise SettingError(explain(error, "model", Spec)) from None
+    if spec.mask_id >= num_ids:
+        raise SettingError(f"model.mask_id: {spec.mask_id} is not among the {num_ids} ids of {path!r}; {_give('mask_id')}")
+    return spec
+
+
+def _all_said(fields: Mapping[str, Any], path: str) -> None:
+    for key, value in fields.items():
+        known = Spec.model_fields[key]
+        if value is None and known.default is not None:
+            raise SettingError(f"model.{key}: {path!r} does not say it ({known.description}); {_give(key)}")
+
+
+def _give(key: str) -> str:
+    return f"give it, as fdllm.load(..., {key}=...)"
+
+
+def _ends(family: Family, config: Config, generation: Config, tokenizer: Any) -> Iterator[int]:
+    """Go through every id that somebody says ends a text; the first one fills up."""
+    for found in (config.get("eos_token_id"), generation.get("eos_token_id"), getattr(tokenizer, "eos_token_id", None)):
+        yield from found if isinstance(found, list) else () if found is None else (found,)
+    added = {} if tokenizer is None else tokenizer.get_added_vocab()
+    yield from (added[text] for text in family.ends if text in added)
