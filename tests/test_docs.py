@@ -15,6 +15,8 @@ from fdllm import registry
 from fdllm.cli.main import run
 from fdllm.component import build
 from fdllm.policies.base import UnmaskingPolicy
+from fdllm.testing import random_model
+from fdllm.types import Mask, Probability
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -136,6 +138,29 @@ def test_a_plugin_at_fault_is_named_with_its_package(tmp_path, path, code, messa
     assert run(["generate", "--set", "policy=faulty", "--prompt", "1"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("step", "", "the engine gives a value of that name; rename it"),
+        ("my-signal", "", "a parameter cannot be called that; rename it"),
+        ("surprise", "Part = 3", "is not a function; register one"),
+    ],
+)
+def test_a_signal_that_cannot_be_read_is_refused(tmp_path, path, name, code, message):
+    installed(tmp_path, "fdllm_signals", "signals", name, code)
+    path(tmp_path)
+    sys.modules.pop("fdllm_signals", None)
+
+    class Reads(UnmaskingPolicy):
+        def __call__(self, masked: Mask, surprise: Probability) -> Mask:
+            return masked & (surprise > 0)
+
+    with pytest.raises(
+        registry.PluginError, match=rf"signal '{name}' of fdllm_signals 1.0 \(fdllm_signals:Part\):? {message}"
+    ):
+        fdllm.compile(random_model(), policy=Reads())
+
+
 # README.md
 
 
@@ -174,13 +199,9 @@ def test_the_plugin_example_is_a_plugin(tmp_path, path):
 
 def test_the_tree_names_everything():
     entries = {line.split()[0] for line in blocks("README.md", "text")["tree"].splitlines()}
-    git = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
-    if git.returncode:
-        pytest.skip("not a git checkout")
-    parts = [name.split("/") for name in git.stdout.splitlines()]
-    top = {part[0] + "/" * (len(part) > 1) for part in parts} - {".gitignore", "README.md"}
-    inside = {part[1] + "/" * (len(part) > 2) for part in parts if part[0] == "fdllm"}
-    assert entries == top | inside
+    inside = {each.name + "/" * each.is_dir() for each in (ROOT / "fdllm").iterdir()} - {"__pycache__/"}
+    assert inside <= entries
+    assert [entry for entry in entries - inside if not (ROOT / entry).exists()] == []
 
 
 # docs/design.md

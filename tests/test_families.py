@@ -15,7 +15,7 @@ import fdllm
 from fdllm import registry
 from fdllm.component import SettingError
 from fdllm.models import llada2
-from fdllm.models.family import CheckpointError, Family
+from fdllm.models.family import CheckpointError
 from fdllm.reference import Reference
 from fdllm.testing import check_denoiser
 
@@ -101,7 +101,7 @@ TINY = {
 EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "norm_topk_prob": True}
 MADE = {
     "iLLaDA": ("LlamaForCausalLM", {"tie_word_embeddings": True}, {"layer_norm_eps": None, "resid_pdrop": 0.0}),
-    "SDAR-30B-A3B-Chat-b8": ("Qwen3MoeForCausalLM", {"head_dim": 24, **EXPERTS}, {"fuse_cross_entropy": True}),
+    "SDAR-30B-A3B-Chat-b8": ("Qwen3MoeForCausalLM", {"head_dim": 24, **EXPERTS}, {"num_local_experts": ..., **EXPERTS}),
     "TraDo-4B-Instruct": ("Qwen3ForCausalLM", {"head_dim": 24}, {"attn_implementation": "flex_attention"}),
     "Qwen3-diffusion-mdlm-v0.1": ("Qwen3ForCausalLM", {"head_dim": 8, "tie_word_embeddings": True}, {}),
     "Qwen3-diffusion-bd3lm-v0.1": ("Qwen3ForCausalLM", {"head_dim": 8, "tie_word_embeddings": True}, {}),

@@ -42,7 +42,9 @@ def conventions(
     except ValidationError as error:
         raise SettingError(explain(error, "model", Spec)) from None
     if spec.mask_id >= num_ids:
-        raise SettingError(f"model.mask_id: {spec.mask_id} is not among the {num_ids} ids of {path!r}; {_give('mask_id')}")
+        raise SettingError(
+            f"model.mask_id: {spec.mask_id} is not among the {num_ids} ids of {path!r}; {_give('mask_id')}"
+        )
     return spec
 
 

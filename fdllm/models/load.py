@@ -181,4 +181,4 @@ def _has(source: str, name: str) -> bool:
 def _generation(source: str) -> Config:
     """Read generation_config.json; empty where there is none."""
     found = cached_file(source, "generation_config.json", _raise_exceptions_for_missing_entries=False)
-    return {} if found is None else json.loads(Path(found).read_text())  # type: ignore[no-any-return]
+    return {} if found is None else json.loads(Path(found).read_text())
