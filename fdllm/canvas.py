@@ -43,10 +43,6 @@ class Canvas:
         """Slots of each row, padding left out."""
         return [prompt + self.num_new for prompt in self.prompts]
 
-    def slots(self, window: range) -> list[range]:
-        """A range of response slots as slots of each row's canvas."""
-        return [range(prompt + window.start, prompt + window.stop) for prompt in self.prompts]
-
     def look(self, i: int, column: str) -> list[int]:
         """Read from the device which slots of a row of the batch are set in `stale` or `open_slots`."""
         flags: Tensor = getattr(self, column)

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 
 from torch import Tensor
 
+from fdllm.agenda import Agenda, agenda
 from fdllm.caches.base import CachePolicy
 from fdllm.compiler import Compiled, compile_step
 from fdllm.generation import Event, Generation
@@ -34,15 +35,17 @@ class Decoder:
 
     def __init__(self, parts: Wiring, plan: Plan) -> None:
         """Plan the windows and compile the step programs."""
-        windows = plan.schedule.windows(plan.max_new_tokens)
-        _check_cover(windows, plan)
-        quotas = tuple(parts.policy.quotas(len(window), len(windows)) for window in windows)
         self.plan = plan
-        self.parts = replace(parts, planned=quotas[0] is not None)
+        self.parts = parts
+        self.parts = replace(parts, planned=self._agenda(0).planned)
         self.compiled = compile_step(self.parts, plan.cache)
         self._loop = Loop(
-            parts.denoiser, plan.cache, windows, quotas, plan.max_new_tokens, plan.stop_at_eos, parts.policy.revokes
+            parts.denoiser, plan.cache, cache(self._agenda), plan.max_new_tokens, plan.stop_at_eos, parts.policy.revokes
         )
+
+    def _agenda(self, prompt: int) -> Agenda:
+        """Plan the response to a prompt of so many slots."""
+        return agenda(self.plan.schedule, self.parts.policy, self.model.spec, prompt, self.plan.max_new_tokens)
 
     @property
     def model(self) -> Denoiser:
@@ -137,7 +140,7 @@ class Decoder:
         yield Event(tokens, tokens.ne(tokens), tokens, text, text, out.nfe, True, out)
 
     def _event(self, run: Run, moment: Moment) -> Event:
-        at, window = moment.canvas.response()[0], moment.window
+        at, (window,) = moment.canvas.response()[0], moment.windows
         tokens, still_open = moment.canvas.tokens[0, at].cpu(), moment.canvas.open_slots[0, at].cpu()
         provisional = tokens.clone()
         inside = slice(window.start, window.stop)
@@ -162,10 +165,3 @@ def _runs(ids: list[int], flags: list[bool]) -> list[tuple[list[int], bool]]:
             found.append(([], flag))
         found[-1][0].append(token)
     return found
-
-
-def _check_cover(windows: tuple[range, ...], plan: Plan) -> None:
-    """Hold the law of schedules: the windows cover the response once, from left to right."""
-    covered = [slot for window in windows for slot in window]
-    if covered != list(range(plan.max_new_tokens)) or not all(windows):
-        raise ValueError(f"{plan.schedule!r}: {windows} do not cover {plan.max_new_tokens} slots once, in order")

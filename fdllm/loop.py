@@ -6,15 +6,17 @@ for the others; a row that is done leaves the batch.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from fdllm.agenda import Agenda
 from fdllm.caches.base import CachePolicy
 from fdllm.canvas import Canvas, start
 from fdllm.compiler import Compiled
@@ -33,8 +35,7 @@ class Loop:
     Attributes:
         denoiser: the model.
         cache: says which slots are recomputed.
-        windows: decode windows as ranges of response slots.
-        quotas: commits due at each step of each window, or None where the policy has no plan.
+        agenda: prompt length to the windows of a response and the commits due in them.
         num_new: slots of the response.
         stop_at_eos: a row is done when an eos stands with no open slot before it.
         revokes: the policy may reopen slots, so an eos counts only in a full window.
@@ -43,25 +44,18 @@ class Loop:
 
     denoiser: Denoiser
     cache: CachePolicy
-    windows: tuple[range, ...]
-    quotas: tuple[tuple[int, ...] | None, ...]
+    agenda: Callable[[int], Agenda]
     num_new: int
     stop_at_eos: bool
     revokes: bool
 
-    def due(self, block: int) -> Iterator[int]:
-        """Commits due at each step of a window; steps due nothing are left out, a short plan ends with all."""
-        yield from (quota for quota in self.quotas[block] or () if quota)
-        while True:
-            yield len(self.windows[block])
-
 
 @dataclass(frozen=True)
 class Moment:
-    """What is known right after a step: the state, and what the program gave out."""
+    """What is known right after a step: the state, each row's window, and what the program gave out."""
 
     canvas: Canvas
-    window: range
+    windows: list[range]
     values: Mapping[str, Any]
 
 
@@ -83,7 +77,7 @@ class Run:
     head_rows: int = 0
 
     def __post_init__(self) -> None:
-        """Lay out the canvas; nothing is computed yet."""
+        """Lay out the canvas and plan every row; nothing is computed yet."""
         model = self.loop.denoiser
         self.canvas = start(
             self.prompts, self.row_ids, self.loop.num_new, model.spec.mask_id, self.compiled.columns, model.device
@@ -92,24 +86,29 @@ class Run:
         self.tokens = torch.full((len(self.prompts), self.loop.num_new), model.spec.mask_id)
         self.row_nfe = [0] * len(self.prompts)
         self.planner = Planner(model.spec, self.loop.cache)
+        self.agendas = [self.loop.agenda(len(prompt)) for prompt in self.prompts]
 
     def steps(self) -> Iterator[Moment]:
         """Run to the end, one step at a time."""
         begun = self._now()
         if self.loop.cache.stores:
             self.store = self.loop.denoiser.new_store(len(self.prompts), self.canvas.tokens.shape[1])
-        for block, window in enumerate(self.loop.windows):
+        for block in count():
+            self._leave([len(self.agendas[row].windows) == block for row in self.canvas.rows])
+            if not self.canvas.rows:
+                break
             self._begin_block()
             waiting = [False] * len(self.canvas.rows)
-            for index, quota in enumerate(self.loop.due(block)):
+            for index in count():
                 if all(waiting):
                     break
-                moment = self._step(block, window, index, quota, waiting)
-                waiting = self._leave(window)
+                moment = self._step(block, index, waiting)
+                full, done = self._status(moment)
+                self._leave(done)
+                waiting = [flag for flag, gone in zip(full, done, strict=True) if not gone]
                 self.decode_seconds += self._now() - begun
                 yield moment
                 begun = self._now()
-        self._write(range(len(self.canvas.rows)))
         self.decode_seconds += self._now() - begun
 
     def stats(self) -> Stats:
@@ -134,19 +133,21 @@ class Run:
         self.canvas = replace(canvas, columns={**canvas.columns, **of_row})
 
     @torch.inference_mode()
-    def _step(self, block: int, window: range, index: int, quota: int, waiting: list[bool]) -> Moment:
+    def _step(self, block: int, index: int, waiting: list[bool]) -> Moment:
         begun = self._now()
-        planned = self.planner.plan(self.canvas, window, block, index, waiting)
+        windows = [self.agendas[row].windows[block] for row in self.canvas.rows]
+        slots = [range(p + w.start, p + w.stop) for p, w in zip(self.canvas.prompts, windows, strict=True)]
+        planned = self.planner.plan(self.canvas, slots, block, index, waiting)
         program = self.compiled.programs[planned.phase]
-        given = self._given(planned.feed, window, index, quota, block)
+        given = self._given(planned.feed, block, index)
         values = program(**{name: given[name]() for name in program.graph.inputs})
         self._take_state(planned.feed, values)
         self._count(planned)
         if self.traced:
-            at = Place(sum(self.forwards.values()) - 1, planned.phase, block, index, window)
-            self.trace += moves(at, self.canvas.rows, planned.plans, values)
+            at = Place(sum(self.forwards.values()) - 1, planned.phase, block, index)
+            self.trace += moves(at, self.canvas.rows, windows, planned.plans, values)
         self.seconds[planned.phase] = self.seconds.get(planned.phase, 0.0) + self._now() - begun
-        return Moment(self.canvas, window, values)
+        return Moment(self.canvas, windows, values)
 
     def _count(self, planned: Planned) -> None:
         self.rows += planned.feed.rows
@@ -155,32 +156,27 @@ class Run:
         for row, plan in zip(self.canvas.rows, planned.plans, strict=True):
             self.row_nfe[row] += plan is not None
 
-    def _given(self, now: Feed, window: range, index: int, quota: int, block: int) -> dict[str, Callable[[], Any]]:
+    def _given(self, now: Feed, block: int, index: int) -> dict[str, Callable[[], Any]]:
         """What a program may read, made only when it does."""
-        canvas = self.canvas
-        slots = canvas.response()[:, window.start : window.stop]
-        batch, device = len(canvas.rows), slots.device
+        canvas, device = self.canvas, now.window.device
+        agendas = [self.agendas[row] for row in canvas.rows]
 
-        def count(value: int) -> Tensor:
-            return torch.full((batch, 1), value, device=device)
-
-        def noise() -> Tensor:
-            return keys(self.seed, torch.tensor(canvas.row_ids, device=device)[:, None], slots, index)
+        def column(values: Iterable[int]) -> Tensor:
+            return torch.tensor([[value] for value in values], device=device)
 
         def progress() -> Tensor:
             return 1 - canvas.open_slots.sum(-1, keepdim=True) / canvas.num_new
 
-        num_steps = sum(quota > 0 for quota in self.loop.quotas[block] or ()) or len(window)
         return {
             "canvas": lambda: canvas.tokens,
             "open_slots": lambda: canvas.open_slots,
-            "window": lambda: slots,
+            "window": lambda: now.window,
             "feed": lambda: now,
             "store": lambda: self.store,
-            "noise": noise,
-            "quota": lambda: count(quota),
-            "step": lambda: count(index),
-            "steps": lambda: count(num_steps),
+            "noise": lambda: keys(self.seed, column(canvas.row_ids), now.window, index),
+            "quota": lambda: column(each.quota(block, index) for each in agendas),
+            "step": lambda: column(index for _ in agendas),
+            "steps": lambda: column(each.num_steps(block) for each in agendas),
             "progress": progress,
             **{f"{name}_column": partial(canvas.columns.__getitem__, name) for name in canvas.columns},
         }
@@ -201,27 +197,34 @@ class Run:
         )
 
     @torch.inference_mode()
-    def _leave(self, window: range) -> list[bool]:
-        """Let rows that are done leave the batch; say which of the others wait for the next window."""
+    def _status(self, moment: Moment) -> tuple[list[bool], list[bool]]:
+        """Read from the device which rows have a full window, and which are done."""
         canvas, spec = self.canvas, self.loop.denoiser.spec
         at = canvas.response()
         still_open = canvas.open_slots.gather(1, at)
-        full = ~still_open[:, window.start : window.stop].any(-1)
+        ends_of_windows = torch.tensor([[window.stop] for window in moment.windows], device=at.device)
+        # windows are filled in order, so whatever is open before the end of one is in it
+        before_end = torch.arange(canvas.num_new, device=at.device) < ends_of_windows
+        full = ~(still_open & before_end).any(-1)
         done = torch.zeros_like(full)
         if self.loop.stop_at_eos and spec.eos_ids:
             ends = torch.isin(canvas.tokens.gather(1, at), torch.tensor(spec.eos_ids, device=at.device))
             done = (ends & ~still_open & (still_open.cumsum(-1) == 0)).any(-1)
             done = done & full if self.loop.revokes else done
         waiting, over = torch.stack([full, done]).tolist()
-        if any(over):
-            self._write([i for i, gone in enumerate(over) if gone])
-            keep = [i for i, gone in enumerate(over) if not gone]
-            self.canvas = canvas.keep(keep)
-            waiting = [waiting[i] for i in keep]
-            if self.store is not None:
-                indices = torch.tensor(keep, dtype=torch.int64, device=at.device)
-                self.store = self.store.take(indices, self.canvas.tokens.shape[1])
-        return list(waiting)
+        return waiting, over
+
+    @torch.inference_mode()
+    def _leave(self, done: list[bool]) -> None:
+        """Let rows that are done leave the batch."""
+        if not any(done):
+            return
+        self._write([i for i, gone in enumerate(done) if gone])
+        keep = [i for i, gone in enumerate(done) if not gone]
+        self.canvas = self.canvas.keep(keep)
+        if self.store is not None:
+            indices = torch.tensor(keep, dtype=torch.int64, device=self.canvas.tokens.device)
+            self.store = self.store.take(indices, self.canvas.tokens.shape[1])
 
     def _write(self, batch: Sequence[int]) -> None:
         """Write rows of the batch to the result; after a first eos only eos where the decoder stops there."""

@@ -39,8 +39,8 @@ class Planner:
     cache: CachePolicy
     _made: tuple[Any, Feed] | None = field(default=None, init=False)
 
-    def plan(self, canvas: Canvas, window: range, block: int, index: int, waiting: list[bool]) -> Planned:
-        """Plan step `index` of a window of response slots.
+    def plan(self, canvas: Canvas, windows: list[range], block: int, index: int, waiting: list[bool]) -> Planned:
+        """Plan step `index` of each row's window, in slots of the row.
 
         Raises:
             UnsoundError: the cache leaves out an open slot of the window, or names one outside the canvas.
@@ -48,9 +48,9 @@ class Planner:
         """
         plans = [
             None if waits else self._ask(canvas, i, slots, block, index)
-            for i, (slots, waits) in enumerate(zip(canvas.slots(window), waiting, strict=True))
+            for i, (slots, waits) in enumerate(zip(windows, waiting, strict=True))
         ]
-        return Planned(self._phase(plans, canvas), plans, self._feed(plans, window, canvas))
+        return Planned(self._phase(plans, canvas), plans, self._feed(plans, windows, canvas))
 
     def _ask(self, canvas: Canvas, i: int, window: range, block: int, index: int) -> Rows:
         """Ask the cache about one row, and hold what it must answer."""
@@ -62,6 +62,7 @@ class Planner:
             block=block,
             index=index,
             pattern=self.spec.pattern,
+            model_block=self.spec.block_length,
             look=partial(canvas.look, i),
         )
         plan = self.cache.rows(step)
@@ -87,12 +88,12 @@ class Planner:
         each = zip(plans, canvas.lengths, strict=True)
         return "refresh" if all(plan is None or len(plan.compute) == length for plan, length in each) else "reuse"
 
-    def _feed(self, plans: list[Rows | None], window: range, canvas: Canvas) -> Feed:
+    def _feed(self, plans: list[Rows | None], windows: list[range], canvas: Canvas) -> Feed:
         """Make the index tensors. Without a store a forward's own rows are the keys, so all are computed."""
         if not self.cache.stores:
             plans = [plan or Rows(range(length)) for plan, length in zip(plans, canvas.lengths, strict=True)]
-        key = (plans, window, canvas.prompts)
+        key = (plans, windows, canvas.prompts)
         if self._made is None or self._made[0] != key:
-            made = feed(self.spec, plans, canvas.slots(window), canvas.lengths)
+            made = feed(self.spec, plans, windows, canvas.lengths)
             self._made = (key, made.to(canvas.tokens.device))
         return self._made[1]

@@ -45,7 +45,8 @@ class Reference:
         """Decode one prompt; return the response canvas and the number of forwards."""
         tokens = [*prompt, *[self.spec.mask_id] * self.max_new_tokens]
         is_open = [False] * len(prompt) + [True] * self.max_new_tokens
-        windows = self.schedule.windows(self.max_new_tokens)
+        grid = self.spec.block_length if self.spec.pattern == "block-causal" else 1
+        windows = self.schedule.windows(self.max_new_tokens, len(prompt) % grid)
         nfe = 0
         for window in windows:
             slots = [len(prompt) + slot for slot in window]

@@ -15,7 +15,6 @@ class Place:
     phase: str
     block: int
     step: int
-    window: range
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,19 @@ class Move:
     reopened: tuple[int, ...]
 
 
-def moves(at: Place, rows: Sequence[int], plans: Sequence[Rows | None], values: Mapping[str, Any]) -> list[Move]:
+def moves(
+    at: Place,
+    rows: Sequence[int],
+    windows: Sequence[range],
+    plans: Sequence[Rows | None],
+    values: Mapping[str, Any],
+) -> list[Move]:
     """Read what a step did from the device, for each row of the batch that did not wait.
 
     Args:
         at: the step.
         rows: index in the call of each row of the batch.
+        windows: their decode windows, in slots of the response.
         plans: what each row recomputed, None where it waited.
         values: what the step program gave out, with `candidate`, `confidence` and `committed`.
 
@@ -68,13 +74,13 @@ def moves(at: Place, rows: Sequence[int], plans: Sequence[Rows | None], values: 
             block=at.block,
             step=at.step,
             computed=plan.compute,
-            window=at.window,
-            candidates=tuple(candidates[i]),
-            confidence=tuple(confidence[i]),
-            committed=_chosen(at.window, committed[i]),
-            reopened=_chosen(at.window, reopened[i]),
+            window=window,
+            candidates=tuple(candidates[i][: len(window)]),
+            confidence=tuple(confidence[i][: len(window)]),
+            committed=_chosen(window, committed[i]),
+            reopened=_chosen(window, reopened[i]),
         )
-        for i, (row, plan) in enumerate(zip(rows, plans, strict=True))
+        for i, (row, window, plan) in enumerate(zip(rows, windows, plans, strict=True))
         if plan is not None
     ]
 

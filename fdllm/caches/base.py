@@ -24,6 +24,7 @@ class Step:
         block: index of the window among the windows of the response.
         index: step in this window, 0 for its first forward.
         pattern: who attends to whom in the model, `full` or `block-causal`.
+        model_block: slots of one block of a block-causal model, counted from slot 0.
         look: reads `stale` or `open_slots` from the device; use the properties.
 
     """
@@ -35,6 +36,7 @@ class Step:
     block: int
     index: int
     pattern: str
+    model_block: int
     look: Callable[[str], list[int]] = lambda _: []
 
     @cached_property
@@ -69,12 +71,14 @@ class CachePolicy(Component):
         every open slot of the window is recomputed;
         the answer depends on the `Step` alone;
         a row's tokens do not depend on its batch;
-        wrapped to recompute every slot, decoding equals the reference token for token.
+        wrapped to recompute every slot, decoding equals the reference token for token;
+        with `exact`, decoding equals the reference as it is.
 
     Attributes:
         stores: keeps K/V between forwards; False means every forward is whole and nothing is kept.
         fresh: slots whose signals every step computes anew: the `open` ones or the whole `window`.
         freezes: some slot may keep the K/V of a token that has changed until the run ends.
+        exact: nothing served is ever older than an uncached forward would compute.
         patterns: attention patterns the rule is meant for.
 
     """
@@ -82,6 +86,7 @@ class CachePolicy(Component):
     stores: ClassVar[bool] = True
     fresh: ClassVar[Literal["open", "window"]] = "window"
     freezes: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
     patterns: ClassVar[tuple[str, ...]] = ("full",)
 
     @abstractmethod

@@ -4,6 +4,7 @@ This is where shift, padding and attention pattern are turned into indices, on t
 per change of plan; the loop and the step graph see none of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +22,7 @@ class Feed:
 
     Attributes:
         slots: slots to compute, int64[B R]; padded with the scratch slot N.
+        window: slots of the decode window, int64[B W]; shorter ones are padded with slot 0, never open.
         picks: for each slot of the window, the row of this forward that predicts it, int64[B W].
         visible: bool[B 1 R N] (R may be 1), or None where every slot is visible.
         span: the slots as one range, where all rows compute the same contiguous ones; else None.
@@ -30,6 +32,7 @@ class Feed:
     """
 
     slots: Tensor
+    window: Tensor
     picks: Tensor
     visible: Tensor | None
     span: range | None
@@ -39,7 +42,8 @@ class Feed:
     def to(self, device: torch.device) -> "Feed":
         """Copy with its tensors on a device."""
         visible = None if self.visible is None else self.visible.to(device)
-        return replace(self, slots=self.slots.to(device), picks=self.picks.to(device), visible=visible)
+        slots, window, picks = (part.to(device) for part in (self.slots, self.window, self.picks))
+        return replace(self, slots=slots, window=window, picks=picks, visible=visible)
 
 
 def feed(spec: Spec, plans: list[Rows | None], windows: list[range], lengths: list[int]) -> Feed:
@@ -48,20 +52,24 @@ def feed(spec: Spec, plans: list[Rows | None], windows: list[range], lengths: li
     Args:
         spec: says whether predictions are shifted and who may attend to whom.
         plans: what each row recomputes; None for a row that waits.
-        windows: the decode window of each row, of equal sizes, in slots of the row.
+        windows: the decode window of each row, in slots of the row.
         lengths: slots each row has; the largest is N, the number of slots of the canvas.
 
     """
     num_slots = max(lengths)
     computed = [() if p is None else _with_shift(p.compute, w, spec.shift) for p, w in zip(plans, windows, strict=True)]
-    width = max(len(slots) for slots in computed)
-    slots = torch.tensor([[*each, *(num_slots,) * (width - len(each))] for each in computed], dtype=torch.int64)
-    found = [_picks(each, w, spec.shift) for each, w in zip(computed, windows, strict=True)]
-    picks = torch.tensor(found, dtype=torch.int64)
+    slots = _table(computed, num_slots)
+    picks = _table([_picks(each, w, spec.shift) for each, w in zip(computed, windows, strict=True)], 0)
     first = computed[0]
     span = first if isinstance(first, range) and all(each == first for each in computed) else None
     visible = _visible(spec, plans, slots, lengths)
-    return Feed(slots, picks, visible, span, tuple(lengths), sum(map(len, computed)))
+    return Feed(slots, _table(windows, 0), picks, visible, span, tuple(lengths), sum(map(len, computed)))
+
+
+def _table(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    """Stack rows of unequal length, int64[B, longest]."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *(fill,) * (width - len(row))] for row in rows], dtype=torch.int64)
 
 
 def _with_shift(compute: Slots, window: range, shift: bool) -> Slots:

@@ -12,5 +12,12 @@ class Schedule(Component):
     """
 
     @abstractmethod
-    def windows(self, max_new_tokens: int) -> tuple[range, ...]:
-        """Return the windows as ranges of response slots; 0 is the first slot after the prompt."""
+    def windows(self, max_new_tokens: int, offset: int) -> tuple[range, ...]:
+        """Return the windows as ranges of response slots; 0 is the first slot after the prompt.
+
+        Args:
+            max_new_tokens: slots of the response.
+            offset: slots of the prompt that stand in one block with the first response slot. It is
+                0 unless the model attends block by block, counting blocks from the prompt's start.
+
+        """

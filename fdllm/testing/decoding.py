@@ -8,8 +8,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fdllm.agenda import agenda
 from fdllm.caches.base import CachePolicy
 from fdllm.compiling import compile as compile_decoder
+from fdllm.component import build
 from fdllm.graph import Graph, check, emit
 from fdllm.models.denoiser import Denoiser
 from fdllm.models.spec import Spec
@@ -34,38 +36,41 @@ def check_decoding(
 
     """
     rule = policy or Threshold()
+    kept = build("caches", cache, CachePolicy, "cache")
     samplings = st.sampled_from(
         [Sampling(), Sampling(), Sampling(1.0), Sampling(0.7, top_p=0.8), Sampling(0.0, 0.9, 5)]
     )
 
     @few
-    @given(tasks(), samplings, st.integers(0, 2**40), st.booleans())
+    @given(tasks(kept.patterns), samplings, st.integers(0, 2**40), st.booleans())
     def equal(task: tuple[Denoiser, list[list[int]], int, int], how: Sampling, seed: int, stop_at_eos: bool) -> None:
         model, prompts, num_new, block = task
         cut = schedule or Blocks(block_length=block)
-        _assume_planned(rule, cut, num_new)
+        _assume_planned(rule, cut, model.spec, prompts, num_new)
         drawn: dict[str, Any] = {
             "temperature": how.temperature,
             "top_p": how.top_p,
             "top_k": how.top_k,
             "stop_at_eos": stop_at_eos,
         }
-        decoder = compile_decoder(model, cache=cache, policy=rule, schedule=cut, max_new_tokens=num_new, **drawn)
+        decoder = compile_decoder(model, cache=kept, policy=rule, schedule=cut, max_new_tokens=num_new, **drawn)
         out = decoder.generate(prompts, seed=seed)
         plain = Reference(model.logits, model.spec, rule, cut, num_new, **drawn)
         expected = [plain.decode(prompt, seed, i) for i, prompt in enumerate(prompts)]
         assert out.tokens.tolist() == [tokens for tokens, _ in expected], f"{rule!r}: tokens differ from the reference"
         assert out.nfe >= max(nfe for _, nfe in expected), f"{rule!r}: fewer forwards than the longest row needs"
-        assert out.nfe <= num_new, f"{rule!r}: more forwards than slots"
+        assert max(out.row_nfe) <= num_new, f"{rule!r}: more forwards than slots"
         check_result(out.tokens, model.spec, f"{rule!r}")
 
     equal()
 
 
-def _assume_planned(policy: UnmaskingPolicy, schedule: Schedule, num_new: int) -> None:
-    windows = schedule.windows(num_new)
+def _assume_planned(
+    policy: UnmaskingPolicy, schedule: Schedule, spec: Spec, prompts: list[list[int]], num_new: int
+) -> None:
     try:
-        policy.quotas(len(windows[0]), len(windows))
+        for prompt in [[], *prompts]:
+            agenda(schedule, policy, spec, len(prompt), num_new)
     except ValueError:
         assume(False)
 
@@ -80,9 +85,9 @@ def check_schedule(schedule: Schedule) -> None:
     """Hold the law of schedules, then decode with it against the reference."""
 
     @many
-    @given(st.integers(1, 200))
-    def law(num_new: int) -> None:
-        windows = schedule.windows(num_new)
+    @given(st.integers(1, 200), st.integers(0, 63))
+    def law(num_new: int, offset: int) -> None:
+        windows = schedule.windows(num_new, offset)
         covered = [slot for window in windows for slot in window]
         assert covered == list(range(num_new)), f"{schedule!r}: windows do not cover the response once, in order"
 

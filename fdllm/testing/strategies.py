@@ -22,7 +22,13 @@ many = settings(max_examples=80, deadline=None, suppress_health_check=list(Healt
 
 
 @remember
-def random_model(seed: int = 0, *, shift: bool = False, family: Literal["llama", "qwen2"] = "llama") -> Denoiser:
+def random_model(
+    seed: int = 0,
+    *,
+    shift: bool = False,
+    family: Literal["llama", "qwen2"] = "llama",
+    pattern: Literal["full", "block-causal"] = "full",
+) -> Denoiser:
     """Make a tiny random model over a real transformers class, in float64 so that nothing hangs on rounding.
 
     Its weights are sharp: top-1 probabilities spread from about 0.1 to 1.
@@ -49,7 +55,16 @@ def random_model(seed: int = 0, *, shift: bool = False, family: Literal["llama",
             if weight.dim() > 1:
                 torch.nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
         torch.nn.init.normal_(module.lm_head.weight, std=0.6)
-    spec = Spec(mask_id=MASK_ID, eos_ids=(EOS_ID,), vocab_size=VOCABULARY, context=256, shift=shift)
+    blocks = 4 if pattern == "block-causal" else 32
+    spec = Spec(
+        block_length=blocks,
+        mask_id=MASK_ID,
+        eos_ids=(EOS_ID,),
+        vocab_size=VOCABULARY,
+        context=256,
+        shift=shift,
+        pattern=pattern,
+    )
     return BackboneDenoiser(module, spec, name=f"random {family} {seed}")
 
 
@@ -97,10 +112,14 @@ def situations(draw: st.DrawFn, policy: UnmaskingPolicy) -> dict[str, Tensor]:
 
 
 @st.composite
-def tasks(draw: st.DrawFn) -> tuple[Denoiser, list[list[int]], int, int]:
-    """Draw a model, ragged prompts, new tokens and a block length."""
-    model = random_model(draw(st.integers(0, 3)), shift=draw(st.booleans()))
+def tasks(
+    draw: st.DrawFn, patterns: tuple[str, ...] = ("full",)
+) -> tuple[Denoiser, list[list[int]], int, int]:
+    """Draw a model, ragged prompts, new tokens and a block length; a block-causal model has blocks of 4."""
+    pattern = draw(st.sampled_from(patterns))
+    model = random_model(draw(st.integers(0, 3)), shift=draw(st.booleans()), pattern=pattern)
     ids = st.integers(0, VOCABULARY - 3)
     prompts = draw(st.lists(st.lists(ids, min_size=1, max_size=7), min_size=1, max_size=3))
     num_new = draw(st.integers(1, 12))
-    return model, prompts, num_new, draw(st.integers(1, num_new))
+    block = draw(st.sampled_from([1, 2, 4]) if pattern == "block-causal" else st.integers(1, num_new))
+    return model, prompts, num_new, block

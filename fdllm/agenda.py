@@ -1,0 +1,61 @@
+"""What a row fills, in order: its decode windows, and the commits due at each step of them."""
+
+from dataclasses import dataclass
+
+from fdllm.models.spec import Spec
+from fdllm.policies.base import UnmaskingPolicy
+from fdllm.schedules.base import Schedule
+
+
+class ScheduleError(ValueError):
+    """A schedule's windows do not suit the response or the model; the message says why."""
+
+
+@dataclass(frozen=True)
+class Agenda:
+    """The way through one response.
+
+    Attributes:
+        windows: decode windows as ranges of response slots.
+        due: for each window the commits of its steps, those due nothing left out; empty where the
+            policy has no plan.
+        planned: whether the policy has a plan.
+
+    """
+
+    windows: tuple[range, ...]
+    due: tuple[tuple[int, ...], ...]
+    planned: bool
+
+    def quota(self, block: int, index: int) -> int:
+        """Commits due at a step; where a plan is too short, all that is left."""
+        due = self.due[block]
+        return due[index] if index < len(due) else len(self.windows[block])
+
+    def num_steps(self, block: int) -> int:
+        """Steps of a window: those of the plan, or at most one a slot."""
+        return len(self.due[block]) or len(self.windows[block])
+
+
+def agenda(schedule: Schedule, policy: UnmaskingPolicy, spec: Spec, prompt: int, num_new: int) -> Agenda:
+    """Plan the response to a prompt of `prompt` slots.
+
+    Raises:
+        ScheduleError: windows that do not cover the response, or cross a block of the model.
+        ValueError: the policy's steps do not fit the windows.
+
+    """
+    causal = spec.pattern == "block-causal"
+    windows = schedule.windows(num_new, prompt % spec.block_length if causal else 0)
+    covered = [slot for window in windows for slot in window]
+    if covered != list(range(num_new)) or not all(windows):
+        raise ScheduleError(f"{schedule!r}: {windows} do not cover {num_new} slots once, in order")
+    size = spec.block_length
+    if causal and any((prompt + w.start) // size != (prompt + w.stop - 1) // size for w in windows):
+        raise ScheduleError(
+            f"{schedule!r}: its windows cross the model's blocks of {size} slots; "
+            f"give a schedule.block_length that divides {size}"
+        )
+    quotas = [policy.quotas(len(window), len(windows)) for window in windows]
+    due = tuple(tuple(quota for quota in each or () if quota) for each in quotas)
+    return Agenda(windows, due, quotas[0] is not None)
