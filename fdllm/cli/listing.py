@@ -8,6 +8,7 @@ import typer
 
 from fdllm import registry
 from fdllm.cli.options import Json
+from fdllm.models.family import Family
 
 
 def list_(
@@ -23,7 +24,7 @@ def list_(
         print(json.dumps(found, indent=1))
         return
     for row in found:
-        print(f"{row['group']:11}{row['name']:22}{row['package']} {row['version']}  {row['object']}")
+        print(f"{row['group']:11}{row['name']:28}{row['package']} {row['version']}  {row['object']}")
         if verbose:
             print(f"{'':11}{row['about']}")
 
@@ -48,7 +49,9 @@ def rows(group: str, *, describe: bool = False) -> list[dict[str, str]]:
 
 
 def about(component: Any) -> str:
-    """First line of its docstring and, for a component, its keys."""
+    """First line of its docstring and, for a component, its keys; for a family, the models it is for."""
+    if isinstance(component, Family):
+        return component.about
     summary = (inspect.getdoc(component) or "").partition("\n")[0]
     keys = ", ".join(getattr(component, "model_fields", {}))
     return f"{summary} Keys: {keys}." if keys else summary

@@ -5,28 +5,28 @@ A whitelist, for published configs also hold keys of training and of other engin
 
 from typing import Any
 
-from fdllm.models.family import CheckpointError, Config, given, refuse, required
+from fdllm.models.family import CheckpointError, Config, count, given, number, refuse, required
 
-_DECLARED = (
+_SIZES = (
     "vocab_size",
     "hidden_size",
     "intermediate_size",
     "num_hidden_layers",
     "num_attention_heads",
     "max_position_embeddings",
-    "rms_norm_eps",
 )
 
 
 def qwen2(config: Config) -> dict[str, Any]:
     """Keep what Qwen2Config declares; biases of q, k and v are built in."""
-    refuse(config, {"use_sliding_window": False, "use_mrope": False})
+    refuse(config, {"hidden_act": "silu", "use_sliding_window": False, "use_mrope": False})
     if kinds := set(given(config, "layer_types", ())) - {"full_attention"}:
         raise CheckpointError(f"config.json: layer_types has {sorted(kinds)} (only 'full_attention' is supported)")
     return {
-        **{key: required(config, key) for key in _DECLARED},
-        "num_key_value_heads": given(config, "num_key_value_heads", required(config, "num_attention_heads")),
-        "hidden_act": given(config, "hidden_act", "silu"),
+        **{key: count(config, key) for key in _SIZES},
+        "num_key_value_heads": given(config, "num_key_value_heads", config["num_attention_heads"]),
+        "rms_norm_eps": number(config, "rms_norm_eps"),
+        "hidden_act": "silu",
         "rope_parameters": rope(config),
         "tie_word_embeddings": bool(config.get("tie_word_embeddings", False)),
         "use_sliding_window": False,
@@ -41,10 +41,10 @@ def qwen3(config: Config) -> dict[str, Any]:
 
 def qwen3_moe(config: Config) -> dict[str, Any]:
     """Keep what Qwen3MoeConfig declares."""
-    own = ("moe_intermediate_size", "num_experts", "num_experts_per_tok", "norm_topk_prob")
     return {
         **qwen3(config),
-        **{key: required(config, key) for key in own},
+        **{key: count(config, key) for key in ("moe_intermediate_size", "num_experts", "num_experts_per_tok")},
+        "norm_topk_prob": required(config, "norm_topk_prob"),
         "decoder_sparse_step": given(config, "decoder_sparse_step", 1),
         "mlp_only_layers": given(config, "mlp_only_layers", []),
     }
@@ -59,18 +59,18 @@ def llama(config: Config) -> dict[str, Any]:
 
 def head_dim(config: Config) -> int:
     """Give the width of a head, the even share of the hidden size unless the config says otherwise."""
-    return int(given(config, "head_dim", required(config, "hidden_size") // required(config, "num_attention_heads")))
+    even = count(config, "hidden_size") // count(config, "num_attention_heads")
+    return int(given(config, "head_dim", even))
 
 
 def rope(config: Config) -> dict[str, Any]:
     """Give `rope_parameters` from the keys of transformers 4 (`rope_theta`, `rope_scaling`) or 5; no scaling."""
-    whole = given(config, "rope_parameters", {})
-    scaling = given(config, "rope_scaling", {})
-    for name, table in (("rope_parameters", whole), ("rope_scaling", scaling)):
-        if (kind := table.get("rope_type", table.get("type", "default"))) != "default":
+    tables = {name: given(config, name, {}) for name in ("rope_parameters", "rope_scaling")}
+    for name, table in tables.items():
+        kind = table.get("rope_type", table.get("type", "default")) if isinstance(table, dict) else table
+        if kind != "default":
             raise CheckpointError(f"config.json: {name} has rope_type {kind!r} (only 'default' is supported)")
-    theta = whole["rope_theta"] if "rope_theta" in whole else required(config, "rope_theta")
-    return {"rope_type": "default", "rope_theta": theta}
+    return {"rope_type": "default", "rope_theta": number({**config, **tables["rope_parameters"]}, "rope_theta")}
 
 
 def token_ids(config: Config) -> dict[str, Any]:
@@ -80,4 +80,4 @@ def token_ids(config: Config) -> dict[str, Any]:
 
 def sizes(config: Config) -> dict[str, Any]:
     """Fields of `Spec` that all such configs share."""
-    return {"vocab_size": required(config, "vocab_size"), "context": required(config, "max_position_embeddings")}
+    return {"vocab_size": count(config, "vocab_size"), "context": count(config, "max_position_embeddings")}

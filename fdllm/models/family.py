@@ -60,6 +60,22 @@ def required(config: Config, key: str) -> Any:
     return config[key]
 
 
+def count(config: Config, key: str) -> int:
+    """Give a size of the config, a whole number of at least 1."""
+    found = required(config, key)
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise CheckpointError(f"config.json: {key} = {found!r} is no whole number of at least 1")
+    return found
+
+
+def number(config: Config, key: str) -> float:
+    """Give a number of the config; files write whole ones as integers."""
+    found = required(config, key)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise CheckpointError(f"config.json: {key} = {found!r} is no number")
+    return float(found)
+
+
 def given(config: Config, key: str, default: Any) -> Any:
     """Give a key of the config, or the default where it is absent or null."""
     return default if config.get(key) is None else config[key]

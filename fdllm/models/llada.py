@@ -6,7 +6,7 @@ The mapped model gives the published logits exactly (tests/test_families.py).
 
 from typing import Any
 
-from fdllm.models.family import CheckpointError, Config, Family, given, refuse, required
+from fdllm.models.family import CheckpointError, Config, Family, count, given, number, refuse
 
 _COMPUTED = {
     "block_type": "llama",
@@ -27,17 +27,17 @@ def settings(config: Config) -> dict[str, Any]:
     if config.get("include_qkv_bias") and not config.get("include_bias"):
         raise CheckpointError("config.json: include_qkv_bias without include_bias is not supported by this backbone")
     bias = bool(config.get("include_bias", False))
-    heads = required(config, "n_heads")
+    heads = count(config, "n_heads")
     return {
-        "vocab_size": config.get("embedding_size") or required(config, "vocab_size"),
-        "hidden_size": required(config, "d_model"),
-        "num_hidden_layers": required(config, "n_layers"),
+        "vocab_size": config.get("embedding_size") or count(config, "vocab_size"),
+        "hidden_size": count(config, "d_model"),
+        "num_hidden_layers": count(config, "n_layers"),
         "num_attention_heads": heads,
         "num_key_value_heads": config.get("n_kv_heads") or (1 if config.get("multi_query_attention") else heads),
-        "intermediate_size": required(config, "mlp_hidden_size"),
-        "max_position_embeddings": required(config, "max_sequence_length"),
-        "rope_parameters": {"rope_type": "default", "rope_theta": required(config, "rope_theta")},
-        "rms_norm_eps": required(config, "rms_norm_eps"),
+        "intermediate_size": count(config, "mlp_hidden_size"),
+        "max_position_embeddings": count(config, "max_sequence_length"),
+        "rope_parameters": {"rope_type": "default", "rope_theta": number(config, "rope_theta")},
+        "rms_norm_eps": number(config, "rms_norm_eps"),
         "tie_word_embeddings": bool(config.get("weight_tying", False)),
         "attention_bias": bias,
         "mlp_bias": bias,
@@ -52,8 +52,8 @@ def spec(config: Config) -> dict[str, Any]:
     """LLaDA predicts each slot at its own row, under full attention."""
     return {
         "mask_id": given(config, "mask_token_id", 126336),
-        "vocab_size": required(config, "vocab_size"),
-        "context": required(config, "max_sequence_length"),
+        "vocab_size": count(config, "vocab_size"),
+        "context": count(config, "max_sequence_length"),
         "block_length": 32,
     }
 

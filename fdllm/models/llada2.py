@@ -12,7 +12,7 @@ import transformers
 from transformers import conversion_mapping, core_model_loading
 
 from fdllm.models.decoders import head_dim, rope, sizes, token_ids
-from fdllm.models.family import CheckpointError, Config, Family, given, refuse, required
+from fdllm.models.family import CheckpointError, Config, Family, count, given, number, refuse, required
 
 _COMPUTED = {
     "hidden_act": "silu",
@@ -25,7 +25,7 @@ _COMPUTED = {
     "use_sliding_window": False,
 }
 
-_SAME_NAME = (
+_SIZES = (
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -34,12 +34,9 @@ _SAME_NAME = (
     "num_attention_heads",
     "num_key_value_heads",
     "max_position_embeddings",
-    "rms_norm_eps",
     "num_experts_per_tok",
     "n_group",
     "topk_group",
-    "routed_scaling_factor",
-    "first_k_dense_replace",
 )
 
 # published names to those of GLM-4-MoE; q, k and v come in one tensor, which is split below
@@ -74,7 +71,7 @@ def backbone() -> Any:
     )
     renamed = [core_model_loading.WeightRenaming(old, new) for old, new in _RENAMED.items()]
     stacked = conversion_mapping.get_checkpoint_conversion_mapping("glm4_moe")
-    conversion_mapping.register_checkpoint_conversion_mapping("LLaDA2", [*stacked, *renamed, split])
+    conversion_mapping.register_checkpoint_conversion_mapping("LLaDA2", [*stacked, *renamed, split], overwrite=True)
     return type("LLaDA2", (glm,), {"__module__": glm.__module__})
 
 
@@ -84,10 +81,13 @@ def settings(config: Config) -> dict[str, Any]:
     partial = given(config, "partial_rotary_factor", 0.5)
     refuse(config, {"rotary_dim": int(partial * head_dim(config))})
     return {
-        **{key: required(config, key) for key in _SAME_NAME},
+        **{key: count(config, key) for key in _SIZES},
+        "rms_norm_eps": number(config, "rms_norm_eps"),
         "head_dim": head_dim(config),
-        "n_routed_experts": required(config, "num_experts"),
-        "n_shared_experts": required(config, "num_shared_experts"),
+        "n_routed_experts": count(config, "num_experts"),
+        "n_shared_experts": count(config, "num_shared_experts"),
+        "first_k_dense_replace": required(config, "first_k_dense_replace"),
+        "routed_scaling_factor": number(config, "routed_scaling_factor"),
         "norm_topk_prob": True,
         "use_qk_norm": bool(given(config, "use_qk_norm", True)),
         "rope_parameters": {**rope(config), "partial_rotary_factor": partial},

@@ -7,7 +7,7 @@ Source: Zhu et al. 2025, LLaDA-MoE, arXiv:2509.24389; checkpoints inclusionAI/LL
 from typing import Any
 
 from fdllm.models.decoders import head_dim, rope, sizes, token_ids
-from fdllm.models.family import CheckpointError, Config, Family, given, refuse, required
+from fdllm.models.family import CheckpointError, Config, Family, count, given, number, refuse
 
 _COMPUTED = {
     "hidden_act": "silu",
@@ -21,14 +21,13 @@ _COMPUTED = {
     "router_topk_group": None,
 }
 
-_SAME_NAME = (
+_SIZES = (
     "vocab_size",
     "hidden_size",
     "num_hidden_layers",
     "num_attention_heads",
     "num_key_value_heads",
     "max_position_embeddings",
-    "rms_norm_eps",
     "num_experts",
     "num_experts_per_tok",
 )
@@ -41,18 +40,19 @@ def settings(config: Config) -> dict[str, Any]:
         raise CheckpointError(
             f"config.json: shared_expert_intermediate_size = {shared} (no shared expert is supported)"
         )
-    layers = range(required(config, "num_hidden_layers"))
+    layers = range(count(config, "num_hidden_layers"))
     sparse = given(config, "moe_layer_freq", [1] * len(layers))
     if not isinstance(sparse, list) or len(sparse) != len(layers):
         raise CheckpointError(
             f"config.json: moe_layer_freq = {sparse!r} is not one number for each of {len(layers)} layers"
         )
     return {
-        **{key: required(config, key) for key in _SAME_NAME},
+        **{key: count(config, key) for key in _SIZES},
+        "rms_norm_eps": number(config, "rms_norm_eps"),
         "head_dim": head_dim(config),
         # a model of sparse layers alone need not say it
-        "intermediate_size": given(config, "dense_intermediate_size", required(config, "expert_intermediate_size")),
-        "moe_intermediate_size": required(config, "expert_intermediate_size"),
+        "intermediate_size": given(config, "dense_intermediate_size", count(config, "expert_intermediate_size")),
+        "moe_intermediate_size": count(config, "expert_intermediate_size"),
         # the published block never normalizes, whatever its config says
         "norm_topk_prob": False,
         "mlp_only_layers": [i for i in layers if not sparse[i]],

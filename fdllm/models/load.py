@@ -4,6 +4,7 @@ No remote code, safetensors only. Whatever does not fit is an error, never a war
 """
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 from transformers.utils import logging
@@ -111,7 +113,7 @@ def _family(given: str | None, config: Config, path: str) -> Family:
 def _unknown_refused(overrides: dict[str, Any]) -> dict[str, Any]:
     for key in overrides:
         if key not in Spec.model_fields:
-            known = ", ".join(["attention", *Spec.model_fields])
+            known = ", ".join(["family", "attention", *Spec.model_fields])
             raise SettingError(f"model.{key}: no such key; known keys: path, dtype, device, {known}")
     return overrides
 
@@ -135,7 +137,11 @@ def _device(device: str) -> torch.device:
 
 def _module(source: str, path: str, family: Family, config: Config, dtype: torch.dtype) -> Any:
     backbone = getattr(transformers, family.backbone) if isinstance(family.backbone, str) else family.backbone()
-    settings = backbone.config_class(**family.settings(config), is_causal=False, use_cache=False)
+    try:
+        settings = backbone.config_class(**family.settings(config), is_causal=False, use_cache=False)
+    except StrictDataclassError as error:
+        cause = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"config.json: {re.sub('^[A-Za-z]+Error: ', '', cause)}") from error
     try:
         module, info = backbone.from_pretrained(
             source,
@@ -147,7 +153,9 @@ def _module(source: str, path: str, family: Family, config: Config, dtype: torch
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"model.path: cannot load weights from {path!r}: {str(error).splitlines()[0]}") from error
+        # transformers points at a report, which is kept out of the way
+        shown = "they do not split or merge as its config says" if "CONVERSION" in str(error) else str(error)
+        raise CheckpointError(f"model.path: cannot load weights from {path!r}: {shown.splitlines()[0]}") from error
     kinds = {"missing": "missing_keys", "left over": "unexpected_keys", "of another shape": "mismatched_keys"}
     wrong = [f"{kind}: {_first(info[key])}" for kind, key in kinds.items() if info.get(key)]
     if wrong:

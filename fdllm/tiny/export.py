@@ -48,7 +48,7 @@ def config_of(shape: Shape) -> dict[str, Any]:
         "multi_query_attention": None,
         "residual_dropout": 0.0,
         "scale_logits": False,
-        "torch_dtype": "bfloat16",
+        "torch_dtype": "float32",
         "use_cache": False,
         "eos_token_id": EOS_ID,
         "pad_token_id": PAD_ID,
