@@ -78,6 +78,24 @@ def test_stopping_at_eos_is_lossless(task, threshold, cache):
         assert set(row[len(completion) :]) <= {EOS_ID}
 
 
+def test_block_causal_prefills_and_commits_without_forwards_of_their_own():
+    model = random_model(pattern="block-causal")
+    how = {"policy": {"name": "top-k", "k": 2}, "max_new_tokens": 10, "block_length": 4, "stop_at_eos": False}
+    out = fdllm.compile(model, cache="block-causal", **how).generate([[1, 2, 3, 4, 5, 6]], trace=True)
+    assert [list(move.window) for move in out.trace] == [[0, 1], *[[2, 3, 4, 5]] * 2, *[[6, 7, 8, 9]] * 2]
+    computed = [(move.computed.start, move.computed.stop) for move in out.trace]
+    assert computed == [(0, 8), (4, 12), (8, 12), (8, 16), (12, 16)]
+    assert torch.equal(out.tokens, fdllm.compile(model, cache="none", **how).generate([[1, 2, 3, 4, 5, 6]]).tokens)
+
+
+def test_windows_across_blocks_of_the_model_are_refused():
+    model = random_model(pattern="block-causal")
+    with pytest.raises(ValueError, match="its windows cross the model's blocks of 4 slots; give a schedule.block_len"):
+        fdllm.compile(model, block_length=8, max_new_tokens=16)
+    with pytest.raises(ValueError, match="Dual.. is meant for full attention"):
+        fdllm.compile(model, cache="dual")
+
+
 def test_a_row_that_is_done_leaves_the_batch():
     model = random_model()
     spec = model.spec.model_copy(update={"eos_ids": tuple(range(20))})

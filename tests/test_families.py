@@ -56,6 +56,20 @@ def test_goldens_decode(data, name):
     agrees_with_the_reference(golden(data, name))
 
 
+@pytest.mark.parametrize("name", ["sdar", "fdv2", "llada2"])
+@pytest.mark.parametrize("policy", ["top-k", "threshold", "factor"])
+def test_the_block_causal_cache_is_exact(data, name, policy):
+    """Ragged prompts, one of them filling its blocks: equal to the uncached decoding, token for token."""
+    how = {"policy": policy, "max_new_tokens": 21, "block_length": 4, "stop_at_eos": False}
+    prompts = [[7, 8, 9], [6], list(range(10, 26)), [10, 11, 12, 13, 14]]
+    model = golden(data, name)
+    cached = fdllm.compile(model, cache="block-causal", **how).generate(prompts)
+    whole = fdllm.compile(model, cache="none", **how).generate(prompts)
+    assert torch.equal(cached.tokens, whole.tokens)
+    assert cached.row_nfe == whole.row_nfe
+    assert cached.stats.rows < whole.stats.rows / 2
+
+
 @pytest.mark.parametrize("name", ["sdar", "fdv2", "lladamoe", "llada2"])
 def test_goldens_hold_the_law_of_denoisers(data, name):
     check_denoiser(golden(data, name), vocabulary=96)

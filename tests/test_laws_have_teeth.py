@@ -117,8 +117,26 @@ def test_broken_caches():
 
 
 @final
+class NeverCommits(CachePolicy):
+    """Block-causal without the forward that stores a block's last tokens."""
+
+    exact: ClassVar = True
+    patterns: ClassVar = ("block-causal",)
+
+    def rows(self, step) -> Rows:
+        begin = 0 if step.block == step.index == 0 else step.start // step.model_block * step.model_block
+        return Rows(
+            range(begin, min(step.start // step.model_block * step.model_block + step.model_block, step.length))
+        )
+
+
+def test_a_cache_that_only_calls_itself_exact():
+    fails(check_cache, NeverCommits(), "calls itself exact, but tokens differ")
+
+
+@final
 class SkipsTheLast(Schedule):
-    def windows(self, max_new_tokens):
+    def windows(self, max_new_tokens, offset):
         return (range(0, max(max_new_tokens - 1, 1)),)
 
 

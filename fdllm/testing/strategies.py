@@ -112,9 +112,7 @@ def situations(draw: st.DrawFn, policy: UnmaskingPolicy) -> dict[str, Tensor]:
 
 
 @st.composite
-def tasks(
-    draw: st.DrawFn, patterns: tuple[str, ...] = ("full",)
-) -> tuple[Denoiser, list[list[int]], int, int]:
+def tasks(draw: st.DrawFn, patterns: tuple[str, ...] = ("full",)) -> tuple[Denoiser, list[list[int]], int, int]:
     """Draw a model, ragged prompts, new tokens and a block length; a block-causal model has blocks of 4."""
     pattern = draw(st.sampled_from(patterns))
     model = random_model(draw(st.integers(0, 3)), shift=draw(st.booleans()), pattern=pattern)
