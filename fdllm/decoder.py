@@ -121,7 +121,18 @@ class Decoder:
             raise PromptError(f"row_ids: wanted a whole number per prompt ({len(rows)}), got {row_ids}")
         if not is_id(seed):
             raise PromptError(f"seed: wanted a whole number, got {seed!r}")
+        self._refuse_uneven(rows)
         return Run(self._loop, self._traced if trace else self.compiled, rows, ids, seed, trace)
+
+    def _refuse_uneven(self, rows: list[list[int]]) -> None:
+        """Hold that a policy which looks at filled slots never sees the padding of shorter windows."""
+        policy = self.parts.policy
+        windows = {self._loop.agenda(len(row)).windows for row in rows}
+        if len(windows) > 1 and (policy.revokes or policy.reads == "window"):
+            raise PromptError(
+                f"prompts: {policy!r} reads filled slots of the window, and these prompts end at different places of "
+                f"the model's blocks of {self.model.spec.block_length}, so their windows differ; decode them apart"
+            )
 
     def _result(self, run: Run) -> Generation:
         completions = [run.completion(row) for row in range(len(run.prompts))]

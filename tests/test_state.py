@@ -152,6 +152,14 @@ def test_reopened_slots_are_decided_again():
     assert out.nfe <= 12
 
 
+def test_a_policy_that_reads_filled_slots_refuses_windows_of_unequal_length():
+    model = random_model(pattern="block-causal")
+    decoder = fdllm.compile(model, cache="block-causal", policy=Doubtful(), max_new_tokens=8, block_length=4)
+    assert decoder.generate([[1], [2, 3, 4, 5, 6]]).tokens.shape == (2, 8)
+    with pytest.raises(ValueError, match=r"Doubtful\(\) reads filled slots of the window.*decode them apart"):
+        decoder.generate([[1], [2, 3]])
+
+
 def test_the_columns_are_in_the_program():
     decoder = fdllm.compile(random_model(), policy=Patient(), max_new_tokens=4)
     text = decoder.compiled.programs["full"].source
