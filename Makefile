@@ -47,6 +47,6 @@ $(VENV)/test.stamp: $(DECLARED) $(PLUGINS) | $(VENV)/made.stamp
 	@touch $@ $(VENV)/base.stamp
 
 $(VENV)/lint.stamp: $(DECLARED) | $(VENV)/made.stamp
-	@echo "installing fdllm and its linters"
-	@$(INSTALL) --editable '.[lint]'
+	@echo "installing fdllm, its linters, and the test packages whose types they check against"
+	@$(INSTALL) --editable '.[lint,test]'
 	@touch $@ $(VENV)/base.stamp
