@@ -20,12 +20,14 @@ class Agenda:
         due: for each window the commits of its steps, those due nothing left out; empty where the
             policy has no plan.
         planned: whether the policy has a plan.
+        bounds: for each window the policy's bound on its steps, None where every step commits something.
 
     """
 
     windows: tuple[range, ...]
     due: tuple[tuple[int, ...], ...]
     planned: bool
+    bounds: tuple[int | None, ...]
 
     def quota(self, block: int, index: int) -> int:
         """Commits due at a step; where a plan is too short, all that is left."""
@@ -33,8 +35,8 @@ class Agenda:
         return due[index] if index < len(due) else len(self.windows[block])
 
     def num_steps(self, block: int) -> int:
-        """Steps of a window: those of the plan, or at most one a slot."""
-        return len(self.due[block]) or len(self.windows[block])
+        """Steps of a window: the policy's bound, those of its plan, or at most one a slot."""
+        return self.bounds[block] or len(self.due[block]) or len(self.windows[block])
 
 
 def agenda(schedule: Schedule, policy: UnmaskingPolicy, spec: Spec, prompt: int, num_new: int) -> Agenda:
@@ -56,6 +58,15 @@ def agenda(schedule: Schedule, policy: UnmaskingPolicy, spec: Spec, prompt: int,
             f"{schedule!r}: its windows cross the model's blocks of {size} slots; "
             f"give a schedule.block_length that divides {size}"
         )
+    if spec.pattern == "causal-prefix" and len(set(map(len, windows))) > 1:
+        lengths = ", ".join(map(str, sorted({*map(len, windows)})))
+        raise ScheduleError(
+            f"max_new_tokens: {num_new} slots in windows of {lengths}, but the model decodes windows of one length; "
+            "give a multiple of the block_length"
+        )
     quotas = [policy.quotas(len(window), len(windows)) for window in windows]
     due = tuple(tuple(quota for quota in each or () if quota) for each in quotas)
-    return Agenda(windows, due, quotas[0] is not None)
+    bounds = tuple(policy.num_steps(len(window), len(windows)) for window in windows)
+    if policy.drafts and not all(bounds):
+        raise ScheduleError(f"{policy!r} drafts, so its num_steps() must bound the steps of a window; got {bounds[0]}")
+    return Agenda(windows, due, quotas[0] is not None, bounds)

@@ -73,16 +73,17 @@ def start(
     prompts: list[list[int]],
     row_ids: list[int],
     num_new: int,
-    mask_id: int,
+    blanks: Tensor,
     columns: Mapping[str, Column],
     device: torch.device,
 ) -> Canvas:
-    """Lay out prompts and open slots, every column at its fill."""
+    """Lay out prompts and open slots, which hold `blanks` (int64[B num_new]), every column at its fill."""
     num_slots = max(map(len, prompts)) + num_new
-    tokens = torch.full((len(prompts), num_slots), mask_id)
+    tokens = torch.zeros(len(prompts), num_slots, dtype=torch.int64)
     open_slots = torch.zeros(len(prompts), num_slots, dtype=torch.bool)
     for row, prompt in enumerate(prompts):
         tokens[row, : len(prompt)] = torch.tensor(prompt)
+        tokens[row, len(prompt) : len(prompt) + num_new] = blanks[row]
         open_slots[row, len(prompt) : len(prompt) + num_new] = True
     return Canvas(
         rows=tuple(range(len(prompts))),

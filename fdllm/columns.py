@@ -13,16 +13,22 @@ class Column:
     """One piece of state.
 
     Attributes:
-        port: of the value at the window (`B W`), or of the row (`B 1`).
-        fill: what it holds when a block begins; NaN where there is no previous value yet.
+        port: of the value at the window (`B W`, or `B W V` for logits), or of the row (`B 1`).
+        fill: what it holds when a block begins; NaN where there is no previous value yet. Logits are
+            [B, 0, 0] then.
 
     """
 
     port: Port
     fill: float
 
+    @property
+    def by_slot(self) -> bool:
+        """Whether it is kept for every slot of the canvas; else it begins anew with every window."""
+        return self.port.dims == "B W"
+
     def blank(self, batch: int, num_slots: int, device: torch.device) -> Tensor:
-        """Make it hold its fill everywhere: [batch, num_slots], or [batch, 1] for a row's."""
+        """Make it hold its fill everywhere: [batch, num_slots], [batch, 1] for a row's, [batch, 0, 0] for logits."""
         dtype = {"float": torch.float32, "int64": torch.int64, "bool": torch.bool}[self.port.kind]
-        width = 1 if self.port.dims == "B 1" else num_slots
-        return torch.full((batch, width), self.fill, dtype=dtype, device=device)
+        shape = {"B W": (num_slots,), "B 1": (1,), "B W V": (0, 0)}[self.port.dims]
+        return torch.full((batch, *shape), self.fill, dtype=dtype, device=device)

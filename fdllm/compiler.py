@@ -17,7 +17,9 @@ from fdllm.graph import Graph, check, emit, picture, source
 from fdllm.passes.demand import demand
 from fdllm.passes.fuse import fuse
 from fdllm.passes.place import phases, place
-from fdllm.passes.resolve import PREVIOUS, Wiring, resolve
+from fdllm.passes.resolve import PREVIOUS, resolve
+from fdllm.temperatures.base import TemperatureSchedule
+from fdllm.wiring import Wiring
 
 
 class UnsoundError(ValueError):
@@ -106,7 +108,7 @@ def known_values(graph: Graph) -> set[str]:
 
 
 def check_pair(parts: Wiring, cache: CachePolicy) -> None:
-    """Refuse a cache that does not suit the model or the policy.
+    """Refuse a cache that does not suit the model or the policy, and sampling that does not suit the policy.
 
     Raises:
         UnsoundError: says what breaks and what to choose.
@@ -115,6 +117,12 @@ def check_pair(parts: Wiring, cache: CachePolicy) -> None:
     spec, policy = parts.denoiser.spec, parts.policy
     if cache.stores and not parts.denoiser.stores:
         raise UnsoundError(f"{cache!r} keeps K/V, but {parts.denoiser.name} has no K/V store; use cache 'none'")
+    annealed = isinstance(parts.sampling.temperature, TemperatureSchedule)
+    if annealed and parts.sampling.narrowed and not policy.tempered:
+        raise UnsoundError(
+            f"top_p and top_k cut at the sampling temperature, which {parts.sampling.temperature!r} changes at every "
+            f"step while {policy!r} reads signals at temperature 1; give a number as temperature, or drop them"
+        )
     if spec.pattern not in cache.patterns:
         raise UnsoundError(
             f"{cache!r} is meant for {' or '.join(cache.patterns)} attention, but {parts.denoiser.name} is "

@@ -1,7 +1,7 @@
 """`fdllm.compile`: names, tables or objects to a decoder."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -13,27 +13,35 @@ from fdllm.decoder import Decoder, Plan
 from fdllm.models.denoiser import Denoiser
 from fdllm.models.function import FunctionDenoiser
 from fdllm.models.spec import Spec
-from fdllm.passes.resolve import Sampling, Wiring
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.schedules.base import Schedule
+from fdllm.temperatures.base import TemperatureSchedule
+from fdllm.wiring import Sampling, Wiring
+
+# what a part is where neither the call nor the model says
+FALLBACK: Mapping[str, Any] = {"cache": "none", "policy": "threshold", "temperature": 0.0, "block_length": None}
 
 
 def compile(  # noqa: A001 - the public name says what it does
     model: Denoiser | nn.Module | Callable[..., Any],
     *,
     spec: Spec | None = None,
-    cache: str | dict[str, Any] | CachePolicy = "none",
-    policy: str | dict[str, Any] | UnmaskingPolicy = "threshold",
+    cache: str | dict[str, Any] | CachePolicy | None = None,
+    policy: str | dict[str, Any] | UnmaskingPolicy | None = None,
     schedule: str | dict[str, Any] | Schedule = "blocks",
     attention: str | dict[str, Any] | AttentionBackend | None = None,
     max_new_tokens: int = 256,
     block_length: int | None = None,
-    temperature: float = 0.0,
+    temperature: float | str | dict[str, Any] | TemperatureSchedule | None = None,
     top_p: float | None = None,
     top_k: int | None = None,
     stop_at_eos: bool = True,
 ) -> Decoder:
     """Compile a decoder for a model.
+
+    Cache, policy, block length and temperature left out are those that the model's authors recommend
+    (`model.defaults`); where these say nothing either, cache `none`, policy `threshold`, the model's
+    block, temperature 0. `explain` shows which were taken from the model.
 
     Args:
         model: what `fdllm.load` gave, or with `spec` a transformers module or a function from ids
@@ -45,7 +53,7 @@ def compile(  # noqa: A001 - the public name says what it does
         attention: how attention is computed; the model's own choice unless given.
         max_new_tokens: slots of the response.
         block_length: slots per block; short for the `blocks` schedule's key, the model's own unless given.
-        temperature: 0 takes the likeliest token, above it tokens are drawn.
+        temperature: 0 takes the likeliest token, above it tokens are drawn; or a schedule of temperatures.
         top_p: draw from the smallest set of ids whose probability exceeds this.
         top_k: draw from this many likeliest ids.
         stop_at_eos: a row is done when an eos stands with no open slot before it.
@@ -57,21 +65,27 @@ def compile(  # noqa: A001 - the public name says what it does
         fdllm.compiler.UnsoundError: the cache does not suit the model or the policy.
 
     """
-    _check_generate(max_new_tokens, temperature, top_p, top_k, stop_at_eos)
     denoiser = as_denoiser(model, spec)
-    chosen = denoiser.attention if attention is None else build("attention", attention, AttentionBackend, "attention")
+    given = {"cache": cache, "policy": policy, "temperature": temperature, "block_length": block_length}
+    recommended = _recommended(denoiser.defaults, given, schedule)
+    chosen = {**FALLBACK, **recommended, **{key: value for key, value in given.items() if value is not None}}
+    sampling = Sampling(_temperature(chosen["temperature"]), top_p, top_k)
+    _check_generate(max_new_tokens, sampling, stop_at_eos)
     parts = Wiring(
         denoiser=denoiser,
-        policy=build("policies", policy, UnmaskingPolicy, "policy"),
-        attention=chosen,
-        sampling=Sampling(temperature, top_p, top_k),
+        policy=build("policies", chosen["policy"], UnmaskingPolicy, "policy"),
+        attention=build(
+            "attention", denoiser.attention if attention is None else attention, AttentionBackend, "attention"
+        ),
+        sampling=sampling,
         planned=False,
     )
     plan = Plan(
-        cache=build("caches", cache, CachePolicy, "cache"),
-        schedule=_schedule(schedule, block_length, denoiser.spec),
+        cache=build("caches", chosen["cache"], CachePolicy, "cache"),
+        schedule=_schedule(schedule, chosen["block_length"], denoiser.spec),
         max_new_tokens=max_new_tokens,
         stop_at_eos=stop_at_eos,
+        recommended=tuple(sorted(recommended)),
     )
     return Decoder(parts, plan)
 
@@ -100,6 +114,20 @@ def as_denoiser(model: Any, spec: Spec | None) -> Denoiser:
     return FunctionDenoiser(model, spec)
 
 
+def _recommended(defaults: Mapping[str, Any], given: Mapping[str, Any], schedule: Any) -> dict[str, Any]:
+    """Take from the model what the call leaves out; a schedule with keys of its own says its blocks itself."""
+    said = {key for key, value in given.items() if value is not None}
+    if schedule not in ("blocks", {"name": "blocks"}):
+        said.add("block_length")
+    return {key: value for key, value in defaults.items() if key not in said}
+
+
+def _temperature(given: Any) -> Any:
+    """Build a schedule where one is named; a number stays as it is."""
+    named = isinstance(given, str | dict | TemperatureSchedule)
+    return build("temperatures", given, TemperatureSchedule, "temperature") if named else given
+
+
 def _schedule(given: Any, block_length: int | None, spec: Spec) -> Schedule:
     if isinstance(given, Schedule):
         if block_length is not None:
@@ -115,15 +143,18 @@ def _schedule(given: Any, block_length: int | None, spec: Spec) -> Schedule:
     return build("schedules", table, Schedule, "schedule")
 
 
-def _check_generate(
-    max_new_tokens: int, temperature: float, top_p: float | None, top_k: int | None, stop_at_eos: bool
-) -> None:
+def _check_generate(max_new_tokens: int, sampling: Sampling, stop_at_eos: bool) -> None:
     """Hold the bounds of what is no component."""
     wanted: dict[str, tuple[Any, Any, str, Callable[[Any], bool]]] = {
         "max_new_tokens": (max_new_tokens, int, "a whole number of at least 1", lambda v: v >= 1),
-        "temperature": (temperature, (int, float), "a number of at least 0", lambda v: 0 <= v < float("inf")),
-        "top_p": (top_p, (int, float), "a number in (0, 1], or None", lambda v: 0 < v <= 1),
-        "top_k": (top_k, int, "a whole number of at least 1, or None", lambda v: v >= 1),
+        "temperature": (
+            sampling.temperature,
+            (int, float, TemperatureSchedule),
+            "a number of at least 0, or a schedule",
+            lambda v: isinstance(v, TemperatureSchedule) or 0 <= v < float("inf"),
+        ),
+        "top_p": (sampling.top_p, (int, float), "a number in (0, 1], or None", lambda v: 0 < v <= 1),
+        "top_k": (sampling.top_k, int, "a whole number of at least 1, or None", lambda v: v >= 1),
     }
     for key, (value, kinds, words, fits) in wanted.items():
         if value is None and key.startswith("top"):

@@ -18,14 +18,15 @@ from fdllm.component import Component, SettingError, build, explain
 from fdllm.config_files import read_table, read_value
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.schedules.base import Schedule
+from fdllm.temperatures.base import TemperatureSchedule
 
 if TYPE_CHECKING:
     from fdllm.decoder import Decoder
-    from fdllm.models.backbone import BackboneDenoiser
+    from fdllm.models.denoiser import Denoiser
 
 
 class Part(NamedTuple):
-    """A table that holds a component; without a default name, the model chooses it."""
+    """A table that holds a component: how to find one, and the name that keys without a name belong to."""
 
     group: str
     base: type[Component]
@@ -36,6 +37,7 @@ PARTS = {
     "schedule": Part("schedules", Schedule, "blocks"),
     "cache": Part("caches", CachePolicy, "none"),
     "policy": Part("policies", UnmaskingPolicy, "threshold"),
+    "temperature": Part("temperatures", TemperatureSchedule, ""),
     "attention": Part("attention", AttentionBackend, ""),
 }
 
@@ -55,6 +57,9 @@ class ModelTable(Table):
     )
     device: str = Field("auto", min_length=1, description="cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     mask_id: int | None = Field(None, ge=0, description="token id of an open slot; unset: as the checkpoint says")
+    noise: Literal["mask", "uniform"] | None = Field(
+        None, description="what an open slot holds, the mask id or random ids; unset: as the model family does"
+    )
     eos_ids: tuple[int, ...] | None = Field(
         None,
         strict=False,
@@ -69,7 +74,7 @@ class ModelTable(Table):
     shift: bool | None = Field(
         None, description="the logits of a slot predict the next one; unset: as the model family does"
     )
-    pattern: Literal["full", "block-causal"] | None = Field(
+    pattern: Literal["full", "block-causal", "causal-prefix"] | None = Field(
         None, description="who attends to whom; unset: as the checkpoint says"
     )
     block_length: int | None = Field(
@@ -82,9 +87,15 @@ class GenerateTable(Table):
 
     max_new_tokens: int = Field(256, ge=1, description="slots of the response, in tokens")
     block_length: int | None = Field(
-        None, ge=1, description="slots per block, the same as schedule.block_length; unset: the model's own"
+        None,
+        ge=1,
+        description="slots per block, the same as schedule.block_length; unset: as the model recommends, else its own",
     )
-    temperature: float = Field(0.0, ge=0, description="0: the likeliest token; above: samples, divided by this")
+    temperature: float | None = Field(
+        None,
+        ge=0,
+        description="0: the likeliest token; above: samples, divided by this; unset: as the model recommends, else 0",
+    )
     top_p: float | None = Field(
         None, gt=0, le=1, description="keep the likeliest tokens up to this total probability; unset: all"
     )
@@ -93,18 +104,15 @@ class GenerateTable(Table):
     stop_at_eos: bool = Field(True, description="leave undecided what stands behind the first end of text")
 
 
-def _default(part: str) -> Any:
-    return build(PARTS[part].group, PARTS[part].default, PARTS[part].base, part)
-
-
 class DecodingConfig(Table):
     """Everything a decoding run is made of. Components are built, so checked, when it is read."""
 
     model: ModelTable = ModelTable()
     generate: GenerateTable = GenerateTable()
-    schedule: Schedule = Field(default_factory=partial(_default, "schedule"))
-    cache: CachePolicy = Field(default_factory=partial(_default, "cache"))
-    policy: UnmaskingPolicy = Field(default_factory=partial(_default, "policy"))
+    schedule: Schedule = Field(default_factory=partial(build, "schedules", "blocks", Schedule, "schedule"))
+    cache: CachePolicy | None = None
+    policy: UnmaskingPolicy | None = None
+    temperature: TemperatureSchedule | None = None
     attention: AttentionBackend | None = None
 
     @field_validator(*PARTS, mode="before")
@@ -112,6 +120,12 @@ class DecodingConfig(Table):
     def _build(cls, given: Any, info: ValidationInfo) -> Component:
         part = str(info.field_name)
         return build(PARTS[part].group, given, PARTS[part].base, part)
+
+    @model_validator(mode="after")
+    def _one_temperature(self) -> Self:
+        if None not in (self.temperature, self.generate.temperature):
+            raise ValueError("generate.temperature: a number and a [temperature] schedule exclude each other; drop one")
+        return self
 
     @model_validator(mode="after")
     def _one_block_length(self) -> Self:
@@ -166,7 +180,8 @@ class DecodingConfig(Table):
         for table, key, value in sorted(map(_override, overrides), key=lambda given: given[1] != "name"):
             if key == "name" and table in PARTS and tables.get(table, {}).get("name") != value:
                 tables[table] = {}
-            tables.setdefault(table, {})[key] = value
+            default = PARTS[table].default if table in PARTS and key != "name" else ""
+            tables.setdefault(table, {"name": default} if default else {})[key] = value
         return self.from_dict(tables)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
@@ -182,7 +197,7 @@ class DecodingConfig(Table):
                 tables[name] = {"name": component.registered_name(part.group), **keys}
         return tables
 
-    def load_model(self) -> "BackboneDenoiser":
+    def load_model(self) -> "Denoiser":
         """Load the model of `[model]`.
 
         Raises:
@@ -213,7 +228,7 @@ class DecodingConfig(Table):
             cache=self.cache,
             policy=self.policy,
             attention=self.attention,
-            **self.generate.model_dump(exclude={"seed"}),
+            **{"temperature": self.temperature, **self.generate.model_dump(exclude={"seed"}, exclude_none=True)},
         )
 
 

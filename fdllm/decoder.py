@@ -13,21 +13,22 @@ from fdllm.compiler import Compiled, compile_step
 from fdllm.generation import Event, Generation
 from fdllm.loop import Loop, Moment, Run
 from fdllm.models.denoiser import Denoiser
-from fdllm.passes.resolve import Wiring
 from fdllm.prompts import PromptError, Prompts, is_id, rows_of
 from fdllm.schedules.base import Schedule
+from fdllm.wiring import Wiring
 
 SHADE = "\N{LIGHT SHADE}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a decoder was compiled from, beside the parts of a step."""
+    """What a decoder was compiled from, beside the parts of a step; `recommended`: what the model chose itself."""
 
     cache: CachePolicy
     schedule: Schedule
     max_new_tokens: int
     stop_at_eos: bool
+    recommended: tuple[str, ...] = ()
 
 
 class Decoder:
@@ -75,6 +76,7 @@ class Decoder:
             "sampling": repr(parts.sampling),
             "max_new_tokens": str(plan.max_new_tokens),
             "stop_at_eos": str(plan.stop_at_eos),
+            "as the model recommends": ", ".join(plan.recommended) or "nothing",
             "device": str(model.device),
             "dtype": str(model.dtype).removeprefix("torch."),
             **{name: version(name) for name in ("fdllm", "torch", "transformers")},

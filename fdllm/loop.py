@@ -23,7 +23,7 @@ from fdllm.compiler import Compiled
 from fdllm.generation import Stats
 from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed
-from fdllm.noise import keys
+from fdllm.noise import keys, random_ids
 from fdllm.planning import Planned, Planner
 from fdllm.trace import Move, Place, moves
 
@@ -79,11 +79,10 @@ class Run:
     def __post_init__(self) -> None:
         """Lay out the canvas and plan every row; nothing is computed yet."""
         model = self.loop.denoiser
-        self.canvas = start(
-            self.prompts, self.row_ids, self.loop.num_new, model.spec.mask_id, self.compiled.columns, model.device
-        )
+        blanks = self._blanks()
+        self.canvas = start(self.prompts, self.row_ids, self.loop.num_new, blanks, self.compiled.columns, model.device)
         self.store: Store | None = None
-        self.tokens = torch.full((len(self.prompts), self.loop.num_new), model.spec.mask_id)
+        self.tokens = blanks
         self.row_nfe = [0] * len(self.prompts)
         self.planner = Planner(model.spec, self.loop.cache)
         self.agendas = [self.loop.agenda(len(prompt)) for prompt in self.prompts]
@@ -122,15 +121,24 @@ class Run:
         ends = (i for i, token in enumerate(ids) if token in self.loop.denoiser.spec.eos_ids)
         return ids[: next(ends, len(ids))]
 
+    def _blanks(self) -> Tensor:
+        """What the response holds before anything is decided, int64[B num_new] on the CPU."""
+        spec, num_new = self.loop.denoiser.spec, self.loop.num_new
+        if spec.mask_id is not None:
+            return torch.full((len(self.prompts), num_new), spec.mask_id)
+        assert spec.vocab_size is not None
+        slots = torch.tensor([[len(prompt)] for prompt in self.prompts]) + torch.arange(num_new)
+        return random_ids(keys(self.seed, torch.tensor([[i] for i in self.row_ids]), slots, -1), spec.vocab_size)
+
     def _begin_block(self) -> None:
-        """State of a row as a whole starts anew with every window."""
+        """State that is not kept by slot starts anew with every window."""
         canvas = self.canvas
-        of_row = {
+        anew = {
             name: column.blank(len(canvas.rows), 0, canvas.tokens.device)
             for name, column in self.compiled.columns.items()
-            if column.port.dims == "B 1"
+            if not column.by_slot
         }
-        self.canvas = replace(canvas, columns={**canvas.columns, **of_row})
+        self.canvas = replace(canvas, columns={**canvas.columns, **anew})
 
     @torch.inference_mode()
     def _step(self, block: int, index: int, waiting: list[bool]) -> Moment:

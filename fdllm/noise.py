@@ -8,7 +8,7 @@ Chris Wellons (public domain), applied twice around a second key.
 import torch
 from torch import Tensor
 
-from fdllm.types import Logits, NoiseKey, Slots, Uniform
+from fdllm.types import Logits, NoiseKey, Slots, Tokens, Uniform
 
 _WORD = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
@@ -45,6 +45,11 @@ def uniform(key: Tensor, counter: Tensor | int) -> Uniform:
     """Uniform numbers in (0, 1), float32 of the broadcast shape of `key` and `counter`."""
     bits = mix(mix(key + _GOLDEN * counter) ^ key)
     return ((bits >> 9).float() + 0.5) * 2.0**-23
+
+
+def random_ids(key: NoiseKey, size: int) -> Tokens:
+    """One id in [0, size) per key, all equally likely up to size / 2**23; int64 of the shape of `key`."""
+    return (uniform(key, -2) * size).long().clamp(max=size - 1)
 
 
 def gumbel(key: NoiseKey, logits: Logits) -> Tensor:

@@ -80,7 +80,8 @@ def _checked(row: list[int], where: str, denoiser: Denoiser, num_new: int) -> No
     spec = denoiser.spec
     if not row:
         raise PromptError(f"{where}: is empty; give at least one id")
-    wrong = [i for i in row if i < 0 or (spec.vocab_size is not None and i >= max(spec.vocab_size, spec.mask_id + 1))]
+    above = None if spec.vocab_size is None else max(spec.vocab_size, (spec.mask_id or 0) + 1)
+    wrong = [i for i in row if i < 0 or (above is not None and i >= above)]
     if wrong:
         bound = "" if spec.vocab_size is None else f", {spec.vocab_size}"
         raise PromptError(f"{where}: ids {wrong[:5]} are outside the vocabulary [0{bound})")

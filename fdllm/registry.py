@@ -15,11 +15,12 @@ from typing import Any
 
 from entrypoints import EntryPoint, get_group_all
 
-GROUPS = ("caches", "policies", "schedules", "signals", "attention", "models")
+GROUPS = ("caches", "policies", "schedules", "temperatures", "signals", "attention", "models")
 SINGULAR = {
     "caches": "cache",
     "policies": "policy",
     "schedules": "schedule",
+    "temperatures": "temperature schedule",
     "signals": "signal",
     "attention": "attention backend",
     "models": "model family",

@@ -11,18 +11,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fdllm.noise import gumbel
-from fdllm.types import Logits, NoiseKey, Tokens
+from fdllm.types import Logits, NoiseKey, Temperature, Tokens
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids a model may produce: `[0, size)`, or all it scores where `size` is None, without the mask id."""
+    """The ids a model may produce: `[0, size)`, or all it scores where `size` is None, without the mask id if any."""
 
-    mask_id: int
+    mask_id: int | None
     size: int | None
 
     def best(self, scores: Tensor) -> Tokens:
         """Return the legal id of the highest score, int64[B W]; equal scores give the lowest id."""
+        if self.mask_id is None:
+            return scores[..., : self.size].argmax(-1)
         low, high = scores[..., : self.size][..., : self.mask_id], scores[..., : self.size][..., self.mask_id + 1 :]
         if not high.shape[-1]:
             return low.argmax(-1)
@@ -53,6 +55,33 @@ class Sample:
     def __call__(self, logits: Logits, noise: NoiseKey) -> Tokens:
         """Draw, int64[B W]; the same key draws the same id."""
         return self.vocabulary.best(logits.float() / self.temperature + gumbel(noise, logits))
+
+
+@dataclass(frozen=True)
+class SampleAt:
+    """`Sample` at a temperature that changes with the step."""
+
+    vocabulary: Vocabulary
+
+    def __call__(self, logits: Logits, noise: NoiseKey, temperature: Temperature) -> Tokens:
+        """Draw, int64[B W]; the same key draws the same id."""
+        return self.vocabulary.best(divide_at(logits, temperature) + gumbel(noise, logits))
+
+
+@dataclass(frozen=True)
+class Divide:
+    """Bring logits to the sampling temperature, for policies whose signals are at it."""
+
+    temperature: float
+
+    def __call__(self, raw_logits: Logits) -> Logits:
+        """Divide in float32, float[B W V]."""
+        return raw_logits.float() / self.temperature
+
+
+def divide_at(raw_logits: Logits, temperature: Temperature) -> Logits:
+    """Divide in float32 by each row's temperature, float[B W V]."""
+    return raw_logits.float() / temperature.unsqueeze(-1)
 
 
 @dataclass(frozen=True)

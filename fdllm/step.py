@@ -5,11 +5,12 @@ Everything is a pure function of its values, but for the forward, which overwrit
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from fdllm.attention.base import AttentionBackend
 from fdllm.models.denoiser import Denoiser
-from fdllm.noise import uniform
+from fdllm.noise import random_ids, uniform
 from fdllm.ranking import best, ranks
 from fdllm.types import (
     CanvasMask,
@@ -21,6 +22,7 @@ from fdllm.types import (
     NoiseKey,
     Probability,
     Slots,
+    StepCount,
     StorePort,
     Tokens,
     Uniform,
@@ -49,6 +51,30 @@ class ForwardAlone:
     def __call__(self, canvas: CanvasTokens, feed: FeedPort) -> Hidden:
         """Give what predicts the window, float[B W D]."""
         return self.denoiser.hidden(canvas, feed, None, self.attention)
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionedForward:
+    """`Forward` of a model that also looks at the logits it gave one step earlier."""
+
+    denoiser: Denoiser
+    attention: AttentionBackend
+
+    def __call__(self, canvas: CanvasTokens, feed: FeedPort, store: StorePort, previous_logits: Logits) -> Hidden:
+        """Give what predicts the window, float[B W D]."""
+        return self.denoiser.hidden(canvas, feed, store, self.attention, previous_logits)
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionedForwardAlone:
+    """`ForwardAlone` of a model that also looks at the logits it gave one step earlier."""
+
+    denoiser: Denoiser
+    attention: AttentionBackend
+
+    def __call__(self, canvas: CanvasTokens, feed: FeedPort, previous_logits: Logits) -> Hidden:
+        """Give what predicts the window, float[B W D]."""
+        return self.denoiser.hidden(canvas, feed, None, self.attention, previous_logits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +114,11 @@ def at_least_one(masked: Mask, commit: Mask, confidence: Probability) -> Mask:
     return chosen | (masked & ~chosen.any(-1, keepdim=True) & (ranks(masked, confidence) == 0))
 
 
+def all_at_last(masked: Mask, commit: Mask, step: StepCount, steps: StepCount) -> Mask:
+    """Commit open slots only, and at the last step of the window whatever is open."""
+    return masked & (commit | (step + 1 >= steps))
+
+
 def bounded(masked: Mask, committed: Mask, reopen: Mask) -> Mask:
     """Reopen committed slots only, fewer than are committed in this step; the leftmost come first."""
     allowed = committed.sum(-1, keepdim=True) - 1
@@ -105,18 +136,50 @@ def close(open_slots: CanvasMask, window: Slots, committed: Mask) -> CanvasMask:
     return open_slots.scatter(1, window, open_slots.gather(1, window) & ~committed)
 
 
+def resettle(
+    canvas: CanvasTokens, window: Slots, candidate: Tokens, committed: Mask, reopened: Mask, blank: Tokens
+) -> CanvasTokens:
+    """`settle` for policies that revoke: a reopened slot is blank again."""
+    tokens = candidate.where(committed, blank.where(reopened, canvas.gather(1, window)))
+    return canvas.scatter(1, window, tokens)
+
+
+def redraft(
+    canvas: CanvasTokens,
+    window: Slots,
+    masked: Mask,
+    candidate: Tokens,
+    likeliest: Tokens,
+    committed: Mask,
+    draft: Mask,
+    blank: Tokens,
+) -> CanvasTokens:
+    """`settle` for policies that draft: likeliest ids where committed, candidates where drafted, else blank."""
+    still_open = candidate.where(draft, blank)
+    tokens = likeliest.where(committed, still_open.where(masked, canvas.gather(1, window)))
+    return canvas.scatter(1, window, tokens)
+
+
 @dataclass(frozen=True)
-class Resettle:
-    """`settle` for policies that revoke: a reopened slot holds the mask id again."""
+class MaskIds:
+    """What an open slot of a masked model holds before it is decided."""
 
     mask_id: int
 
-    def __call__(
-        self, canvas: CanvasTokens, window: Slots, candidate: Tokens, committed: Mask, reopened: Mask
-    ) -> CanvasTokens:
-        """Write candidates and mask ids into a copy of the canvas, int64[B N]."""
-        tokens = candidate.where(committed, canvas.gather(1, window)).masked_fill(reopened, self.mask_id)
-        return canvas.scatter(1, window, tokens)
+    def __call__(self, window: Slots) -> Tokens:
+        """Give the mask id everywhere, int64[B W]."""
+        return torch.full_like(window, self.mask_id)
+
+
+@dataclass(frozen=True)
+class RandomIds:
+    """What an open slot of a model of uniform noise holds before it is decided: another id every step."""
+
+    size: int
+
+    def __call__(self, noise: NoiseKey) -> Tokens:
+        """Draw ids in [0, size), int64[B W]."""
+        return random_ids(noise, self.size)
 
 
 def reclose(open_slots: CanvasMask, window: Slots, committed: Mask, reopened: Mask) -> CanvasMask:

@@ -39,6 +39,7 @@ Logits = Annotated[Tensor, Port("B W V", "float", "logit")]
 Count = Annotated[Tensor, Port("B 1", "int64", "token")]
 StepCount = Annotated[Tensor, Port("B 1", "int64", "step")]
 Fraction = Annotated[Tensor, Port("B 1", "float", "fraction")]
+Temperature = Annotated[Tensor, Port("B 1", "float", "temperature")]
 Uniform = Annotated[Tensor, Port("B W", "float", "uniform in (0, 1)")]
 
 # what the engine's own nodes read and write besides

@@ -17,6 +17,7 @@ from fdllm.component import SettingError
 from fdllm.models import llada2
 from fdllm.models.family import CheckpointError
 from fdllm.reference import Reference
+from fdllm.schedules.blocks import Blocks
 from fdllm.testing import check_denoiser
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
@@ -246,12 +247,12 @@ def test_the_block_of_sdar_is_in_its_name(data, tmp_path, name, block_length):
 
 def test_the_pattern_can_be_given(tmp_path):
     folder = made(tmp_path, "Qwen3-diffusion-mdlm-v0.1")[0].rename(tmp_path / "tuned")
-    with pytest.raises(SettingError, match=r"model.pattern: .*tuned' does not say it \(who attends to whom: full, or"):
+    with pytest.raises(SettingError, match=r"model.pattern: .*tuned' does not say it \(who attends to whom: full;"):
         fdllm.load(str(folder))
     spec = fdllm.load(str(folder), pattern="block-causal", block_length=16).spec
     assert (spec.pattern, spec.block_length) == ("block-causal", 16)
     assert fdllm.load(str(folder), pattern="full").spec.pattern == "full"
-    with pytest.raises(SettingError, match="model.pattern: Input should be 'full' or 'block-causal'"):
+    with pytest.raises(SettingError, match="model.pattern: Input should be 'full', 'block-causal' or 'causal-prefix'"):
         fdllm.load(str(folder), pattern="causal")
     config = fdllm.DecodingConfig.from_dict({"model": {"path": str(folder), "pattern": "full"}})
     assert config.load_model().spec.pattern == "full"
@@ -404,9 +405,53 @@ def test_llada2_says_which_transformers_it_needs(monkeypatch):
 
 def test_every_family_can_be_compiled_as_its_authors_do(data):
     for name in registry.names("models"):
-        family = registry.load("models", name)
-        decoder = fdllm.compile(golden(data, "llada"), max_new_tokens=8, **family.defaults)
+        said = registry.load("models", name).defaults
+        decoder = fdllm.compile(golden(data, "llada"), max_new_tokens=8, **(said({}) if callable(said) else said))
         assert decoder.generate([[5, 6]]).tokens.shape == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "recommended", "parts"),
+    [
+        ("llada", "policy", ("NoCache()", "Threshold(threshold=0.9)", "Blocks(block_length=32)")),
+        ("lladamoe", "policy", ("NoCache()", "TopK(k=1,", "Blocks(block_length=32)")),
+        ("sdar", "cache, policy", ("BlockCausal()", "Threshold(threshold=0.9)", "Blocks(block_length=4)")),
+        (
+            "fdv2",
+            "block_length, cache, policy",
+            ("BlockCausal()", "Threshold(threshold=0.9)", "Blocks(block_length=8)"),
+        ),
+        ("llada2", "cache, policy", ("BlockCausal()", "Threshold(threshold=0.95)", "Blocks(block_length=8)")),
+    ],
+)
+def test_what_is_left_out_is_as_the_authors_recommend(data, name, recommended, parts):
+    model = golden(data, name)
+    text = fdllm.compile(model).explain()
+    assert f"as the model recommends: {recommended}\n" in text
+    for part in parts:
+        assert f": {part}" in text
+    told = fdllm.compile(model, policy="top-k", cache="none", block_length=2, temperature=0.5)
+    assert told.plan.recommended == ()
+    assert told.explain().splitlines()[2:5] == [
+        "schedule: Blocks(block_length=2)",
+        "cache: NoCache()",
+        "policy: " + repr(told.parts.policy),
+    ]
+
+
+def test_a_schedule_that_says_its_blocks_is_not_overruled(data):
+    model = golden(data, "fdv2")
+    assert fdllm.compile(model, schedule={"name": "blocks", "block_length": 4}).plan.schedule.block_length == 4
+    assert fdllm.compile(model, schedule=Blocks(block_length=2)).plan.schedule.block_length == 2
+    assert fdllm.compile(model, schedule="blocks").plan.schedule.block_length == 8
+
+
+def test_a_config_leaves_to_the_model_what_it_does_not_say(data):
+    tables = {"model": {"path": str(data / "families" / "sdar")}, "generate": {"max_new_tokens": 8}}
+    decoder = fdllm.DecodingConfig.from_dict(tables).compile()
+    assert repr(decoder.plan.cache) == "BlockCausal()"
+    decoder = fdllm.DecodingConfig.from_dict({**tables, "cache": {"name": "none"}}).compile()
+    assert decoder.plan.recommended == ("policy",)
 
 
 def test_a_family_can_be_named_or_handed_over(data):
@@ -432,13 +477,15 @@ def test_the_page_lists_every_family():
         if len(cells) == 7:
             rows |= {name: (cells[0], *cells[2:]) for name in re.findall(r"`(\w+)`", cells[1])}
     ours = {name for name, entry in registry.names("models").items() if entry.module_name.startswith("fdllm.")}
-    large = {"vocab_size": 10**6, "max_position_embeddings": 8, "max_sequence_length": 8}
+    large = {"vocab_size": 10**6, "max_position_embeddings": 8, "max_sequence_length": 8, "canvas_length": 256}
+    large["text_config"] = large
     for name in ours:
         family = registry.load("models", name)
         backbone = family.backbone if isinstance(family.backbone, str) else family.backbone().__base__.__name__
         spec = {"pattern": "full", "shift": False, **family.spec(large)}
         shown = (f"`{backbone}`", spec["pattern"] or "by name", "yes" if spec["shift"] else "no")
-        assert rows.pop(name) == (family.about, *shown, str(spec["mask_id"] or "tokenizer"), str(spec["block_length"]))
+        mask = "none" if spec.get("noise") == "uniform" else str(spec["mask_id"] or "tokenizer")
+        assert rows.pop(name) == (family.about, *shown, mask, str(spec["block_length"]))
     assert rows == {}
 
 

@@ -6,13 +6,24 @@ from fdllm import registry
 from fdllm.component import Component
 from fdllm.passes.demand import demand
 from fdllm.passes.fuse import fuse
-from fdllm.testing import check_attention, check_cache, check_decoding, check_pass, check_policy, check_schedule
+from fdllm.testing import (
+    check_attention,
+    check_cache,
+    check_decoding,
+    check_pass,
+    check_policy,
+    check_schedule,
+    check_temperature,
+)
 
 VARIANTS = {
     "top-k": [{"k": 3}, {"order": "margin"}, {"order": "entropy"}, {"order": "random"}, {"steps": 12},
               {"steps": 12, "spacing": "timesteps", "order": "entropy"}],
     "factor": [{"as_released": True}],
     "threshold": [{"threshold": 0.3}],
+    "renoise": [{"steps": 5, "entropy_bound": 2.0, "mean_entropy": 1.0},
+                {"steps": 3, "stable_steps": 0, "mean_entropy": 9.0}],
+    "linear": [{"start": 0.1, "end": 2.0}],
     "refresh-interval": [{"interval": 1}, {"interval": 3}],
     "blocks": [{"block_length": 5}],
 }  # fmt: skip
@@ -43,6 +54,11 @@ def test_cache(name, settings):
 @pytest.mark.parametrize(("name", "settings"), members("schedules"))
 def test_schedule(name, settings):
     check_schedule(made("schedules", name, settings))
+
+
+@pytest.mark.parametrize(("name", "settings"), members("temperatures"))
+def test_temperature(name, settings):
+    check_temperature(made("temperatures", name, settings))
 
 
 @pytest.mark.parametrize(("name", "settings"), members("attention"))

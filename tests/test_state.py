@@ -8,6 +8,7 @@ from torch import Tensor
 
 import fdllm
 from fdllm.policies.base import UnmaskingPolicy
+from fdllm.ranking import ranks
 from fdllm.testing import check_decoding, check_policy, random_model
 from fdllm.types import Count, Entropy, Fraction, Mask, Port, Probability, StepCount, Tokens, Uniform
 
@@ -165,3 +166,73 @@ def test_the_columns_are_in_the_program():
     text = decoder.compiled.programs["full"].source
     assert "age = take_age(age_column, window)" in text
     assert "next_age_column = put_age(age_column, window, next_age)" in text
+
+
+class Kept(NamedTuple):
+    commit: Mask
+    draft: Mask
+
+
+@final
+class Hesitant(UnmaskingPolicy):
+    """Draft the two surest slots, and commit nothing by itself: the last step does."""
+
+    drafts: ClassVar = True
+    steps: int = 3
+
+    def __call__(self, masked: Mask, confidence: Probability) -> Kept:
+        return Kept(masked & (confidence > 2), masked & (ranks(masked, confidence) < 2))
+
+    def num_steps(self, num_open, num_blocks):
+        return self.steps
+
+
+@pytest.mark.parametrize("noise", ["mask", "uniform"])
+def test_drafts_stay_open_until_the_last_step(noise):
+    model = random_model(2, noise=noise)
+    decoder = fdllm.compile(model, policy=Hesitant(), max_new_tokens=8, block_length=4, stop_at_eos=False)
+    out = decoder.generate([[1, 2, 3]], trace=True)
+    assert [len(move.committed) for move in out.trace] == [0, 0, 4, 0, 0, 4]
+    seen = [event.tokens for event in decoder.stream([1, 2, 3])]
+    first = out.trace[0]
+    kept = sorted(range(4), key=lambda i: -first.confidence[i])[:2]
+    for i in range(4):
+        blank = model.spec.mask_id if noise == "mask" else seen[0][i]
+        assert seen[0][i] == (first.candidates[i] if i in kept else blank)
+    check_policy(Hesitant())
+
+
+def test_a_policy_that_drafts_must_bound_its_steps_and_not_revoke():
+    class Endless(UnmaskingPolicy):
+        drafts: ClassVar = True
+
+        def __call__(self, masked: Mask) -> Kept:
+            return Kept(masked, masked)
+
+    class Both(Endless):
+        revokes: ClassVar = True
+
+    with pytest.raises(
+        ValueError, match=r"Endless\(\) drafts, so its num_steps\(\) must bound the steps of a window; got"
+    ):
+        fdllm.compile(random_model(), policy=Endless())
+    with pytest.raises(ValueError, match=r"Both\(\) drafts, so its num_steps"):
+        fdllm.compile(random_model(), policy=Both())
+
+
+def test_a_schedule_of_temperatures_is_told_the_step():
+    model, how = random_model(1), {"max_new_tokens": 6, "block_length": 6, "stop_at_eos": False, "policy": "top-k"}
+    cooling = fdllm.compile(model, temperature={"name": "linear", "start": 2.0, "end": 0.01}, **how)
+    assert "temperature = anneal(step, steps)" in cooling.compiled.programs["full"].source
+    first = [
+        decoder.generate([[1, 2]], seed=5, trace=True).trace[0].candidates
+        for decoder in (cooling, fdllm.compile(model, temperature=2.0, **how))
+    ]
+    assert first[0] == first[1]
+    assert fdllm.compile(model, temperature="linear", **how).parts.sampling.temperature.start == 0.8
+    with pytest.raises(ValueError, match=r"temperature.start: Input should be greater than 0, got 0"):
+        fdllm.compile(model, temperature={"name": "linear", "start": 0.0}, **how)
+    with pytest.raises(
+        ValueError, match=r"top_p and top_k cut at the sampling temperature, which Linear\(start=0.8, end=0.4\) changes"
+    ):
+        fdllm.compile(model, temperature="linear", top_k=3, **how)

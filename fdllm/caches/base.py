@@ -23,7 +23,7 @@ class Step:
         prompt: slots of the prompt, `[0, prompt)`.
         block: index of the window among the windows of the response.
         index: step in this window, 0 for its first forward.
-        pattern: who attends to whom in the model, `full` or `block-causal`.
+        pattern: who attends to whom in the model, `full`, `block-causal` or `causal-prefix`.
         model_block: slots of one block of a block-causal model, counted from slot 0.
         look: reads `stale` or `open_slots` from the device; use the properties.
 
@@ -48,6 +48,25 @@ class Step:
     def open_slots(self) -> tuple[int, ...]:
         """Slots not decided yet. Reading it waits for the device."""
         return tuple(self.look("open_slots"))
+
+    @property
+    def unsettled(self) -> range:
+        """Slots up to the end of the block whose K/V may not be final, where later blocks cannot change it.
+
+        That is the model's block around the window (the window itself after a causal prefix), and at
+        its first step also the block before, which has just been filled, or the prompt.
+        """
+        if self.pattern == "causal-prefix":
+            begin, end, size = self.start, self.end, self.end - self.start
+        else:
+            size = self.model_block
+            begin = self.start // size * size
+            end = min(begin + size, self.length)
+        if self.index == 0 and self.block == 0:
+            begin = 0
+        elif self.index == 0 and begin == self.start:
+            begin -= size
+        return range(begin, end)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Keep the K/V of finished blocks of a block-causal model: exact, with no forward to commit them.
+"""Keep the K/V of finished blocks where later ones cannot change them: exact, with no forward to commit them.
 
 Source: Arriola et al. 2025, block diffusion, arXiv:2503.09573 (block-causal K/V caching). The
 published loops run a finished block once more to store its last tokens; here it is recomputed
@@ -16,15 +16,8 @@ class BlockCausal(CachePolicy):
     """Recompute the model's block; with its first step also what was finished before."""
 
     exact: ClassVar[bool] = True
-    patterns: ClassVar[tuple[str, ...]] = ("block-causal",)
+    patterns: ClassVar[tuple[str, ...]] = ("block-causal", "causal-prefix")
 
     def rows(self, step: Step) -> Rows:
-        """Answer the block around the window, at its first step from the block before, or the prompt, on."""
-        size = step.model_block
-        begin = step.start // size * size
-        end = min(begin + size, step.length)
-        if step.index == 0 and step.block == 0:
-            begin = 0
-        elif step.index == 0 and begin == step.start:
-            begin -= size
-        return Rows(range(begin, end))
+        """Answer what is not final: the block around the window, and at first the block before it, or the prompt."""
+        return Rows(step.unsettled)

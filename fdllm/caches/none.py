@@ -10,7 +10,7 @@ class NoCache(CachePolicy):
     """The uncached baseline: exact for every model and every policy."""
 
     stores: ClassVar[bool] = False
-    patterns: ClassVar[tuple[str, ...]] = ("full", "block-causal")
+    patterns: ClassVar[tuple[str, ...]] = ("full", "block-causal", "causal-prefix")
 
     def rows(self, step: Step) -> Rows:
         """Answer every slot."""

@@ -38,6 +38,14 @@ name = "threshold"
 threshold = 0.9
 """
 
+UNSET = {
+    "schedule": "`blocks` unless given",
+    "cache": "the one recommended for the model unless given, else `none`",
+    "policy": "the one recommended for the model unless given, else `threshold`",
+    "temperature": "no schedule unless given: `generate.temperature` holds at every step",
+    "attention": "the model's own unless given",
+}
+
 BOUNDS = {
     "minimum": "{} or more",
     "exclusiveMinimum": "more than {}",
@@ -53,7 +61,7 @@ def config_markdown() -> str:
     for name, fixed in (("model", ModelTable), ("generate", GenerateTable)):
         parts += [f"## [{name}]\n\n{_summary(fixed)}\n", _keys(fixed)]
     for name, part in PARTS.items():
-        chosen = f"`{part.default}` unless given" if part.default else "the model's own unless given"
+        chosen = UNSET[name]
         parts.append(f"## [{name}]\n\n`name` is {chosen}. A package of your own may add names.\n")
         for member, kind in _own(part.group):
             parts += [f'### {name}.name = "{member}"\n\n{_summary(kind)}\n', _keys(kind)]

@@ -4,7 +4,7 @@ The backbone runs with the attention function `fdllm`, which sends every layer t
 attention backend and builds no causal mask, so it is bidirectional whatever its config says.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, final
 
@@ -27,8 +27,8 @@ def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """Follow the convention of transformers' attention functions: heads last but one in the result."""
-    del module, attention_mask
-    out = kwargs["backend"](query, key, value, kwargs["visible"], scaling)
+    del module
+    out = kwargs["backend"](query, key, value, kwargs.get("visible", attention_mask), scaling)
     return out.transpose(1, 2).contiguous(), None
 
 
@@ -49,6 +49,7 @@ class BackboneDenoiser(Denoiser):
         name: str = "",
         tokenizer: Any = None,
         attention: AttentionBackend | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         """Wrap a module that has `get_decoder()` and `get_output_embeddings()`."""
         self.module = module.eval()
@@ -56,6 +57,7 @@ class BackboneDenoiser(Denoiser):
         self.name = name or type(module).__name__
         self.tokenizer = tokenizer
         self.attention = attention or Sdpa()
+        self.defaults = defaults or {}
         self.device = next(module.parameters()).device
         self.dtype = next(module.parameters()).dtype
 
@@ -64,8 +66,16 @@ class BackboneDenoiser(Denoiser):
         del batch
         return SlotStore([SlotLayer(slots) for _ in range(self.module.config.num_hidden_layers)])
 
-    def hidden(self, canvas: CanvasTokens, feed: Feed, store: Store | None, attention: AttentionBackend) -> Hidden:
+    def hidden(
+        self,
+        canvas: CanvasTokens,
+        feed: Feed,
+        store: Store | None,
+        attention: AttentionBackend,
+        previous_logits: Logits | None = None,
+    ) -> Hidden:
         """Run the decoder stack; see the base class."""
+        del previous_logits
         states = self._states(canvas, feed, store, attention)
         return states.gather(1, feed.picks.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
 
@@ -75,16 +85,17 @@ class BackboneDenoiser(Denoiser):
 
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:
-        """Run one whole forward. The window of its feed does not matter: every state goes through the head."""
+        """Run one whole forward; every state goes through the head. Over a causal prefix the window comes last."""
         batch, length = ids.shape
         every: list[Rows | None] = [Rows(range(length))] * batch
-        whole = feed(self.spec, every, [range(1, length)] * batch, [length] * batch).to(self.device)
+        window = range(max(1, length - self.spec.block_length), length)
+        whole = feed(self.spec, every, [window] * batch, [length] * batch).to(self.device)
         return self.head(self._states(ids.to(self.device), whole, None, self.attention))
 
     def _states(self, canvas: Tensor, feed: Feed, store: Store | None, attention: AttentionBackend) -> Tensor:
         slots = feed.slots
         ids = canvas.gather(1, slots.clamp(max=canvas.shape[1] - 1))
-        with _attention_by(self.module.config):
+        with attention_by(self.module.config):
             out = self.module.get_decoder()(
                 input_ids=ids,
                 position_ids=slots,
@@ -99,7 +110,7 @@ class BackboneDenoiser(Denoiser):
 def _bounded(spec: Spec, module: Any) -> Spec:
     """Hold a spec to the rows of the embedding, and take them as the vocabulary where it names none."""
     rows = module.get_input_embeddings().num_embeddings
-    if spec.mask_id >= rows or (spec.vocab_size or 0) > rows:
+    if (spec.mask_id or 0) >= rows or (spec.vocab_size or 0) > rows:
         raise SettingError(
             f"spec: mask_id = {spec.mask_id} and vocab_size = {spec.vocab_size} must fit the embedding's {rows} rows"
         )
@@ -107,8 +118,8 @@ def _bounded(spec: Spec, module: Any) -> Spec:
 
 
 @contextmanager
-def _attention_by(config: Any) -> Iterator[None]:
-    """Route attention to `fdllm` for one call, and leave the module as it was found."""
+def attention_by(config: Any) -> Iterator[None]:
+    """Route attention of modules with this config to `fdllm` for one call, and leave the module as it was found."""
     before = config._attn_implementation
     config._attn_implementation = "fdllm"
     try:

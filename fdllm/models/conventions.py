@@ -41,7 +41,7 @@ def conventions(
         spec = Spec(**fields)
     except ValidationError as error:
         raise SettingError(explain(error, "model", Spec)) from None
-    if spec.mask_id >= num_ids:
+    if (spec.mask_id or 0) >= num_ids:
         raise SettingError(
             f"model.mask_id: {spec.mask_id} is not among the {num_ids} ids of {path!r}; {_give('mask_id')}"
         )
@@ -51,7 +51,8 @@ def conventions(
 def _all_said(fields: Mapping[str, Any], path: str) -> None:
     for key, value in fields.items():
         known = Spec.model_fields[key]
-        if value is None and known.default is not None:
+        unmasked = key == "mask_id" and fields.get("noise") == "uniform"
+        if value is None and not unmasked and (key == "mask_id" or known.default is not None):
             raise SettingError(f"model.{key}: {path!r} does not say it ({known.description}); {_give(key)}")
 
 
@@ -61,7 +62,8 @@ def _give(key: str) -> str:
 
 def _ends(family: Family, config: Config, generation: Config, tokenizer: Any) -> Iterator[int]:
     """Go through every id that somebody says ends a text; the first one fills up."""
-    for found in (config.get("eos_token_id"), generation.get("eos_token_id"), getattr(tokenizer, "eos_token_id", None)):
+    said = [table.get("eos_token_id") for table in (config, given(config, "text_config", {}), generation)]
+    for found in (*said, getattr(tokenizer, "eos_token_id", None)):
         yield from found if isinstance(found, list) else () if found is None else (found,)
     added = {} if tokenizer is None else tokenizer.get_added_vocab()
     yield from (added[text] for text in family.ends if text in added)

@@ -4,6 +4,8 @@ The decoder never sees shift, attention masks, padding or the head's layout.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,6 +28,10 @@ class Store(ABC):
 class Denoiser(ABC):
     """A model as the step graph uses it. Implement this to decode a model of any kind.
 
+    With `stores` it keeps K/V between forwards; with `conditioned` its forward also reads the logits
+    it gave one step earlier, as the step graph passes them on. `defaults` are settings of
+    `fdllm.compile` that its authors recommend: cache, policy, temperature, block_length.
+
     Law, checked by `fdllm.testing.check_denoiser`: what it predicts for a slot does not depend
     on the other rows, on padding, or on which further slots are computed with it in one forward.
     """
@@ -37,13 +43,22 @@ class Denoiser(ABC):
     device: torch.device
     dtype: torch.dtype
     stores: bool
+    conditioned: bool = False
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def new_store(self, batch: int, slots: int) -> Store:
         """Make an empty store for `batch` rows of `slots` slots."""
 
     @abstractmethod
-    def hidden(self, canvas: CanvasTokens, feed: Feed, store: Store | None, attention: AttentionBackend) -> Hidden:
+    def hidden(
+        self,
+        canvas: CanvasTokens,
+        feed: Feed,
+        store: Store | None,
+        attention: AttentionBackend,
+        previous_logits: Logits | None = None,
+    ) -> Hidden:
         """Run the slots of `feed` through the model; return what predicts the window, before the head.
 
         Args:
@@ -51,6 +66,8 @@ class Denoiser(ABC):
             feed: which slots to compute, which rows of them to return, who sees whom.
             store: what `new_store` gave, overwritten at the computed slots; None to compute without.
             attention: the backend.
+            previous_logits: with `conditioned`, the logits of the window one step earlier, float[B W V],
+                and [B, 0, 0] at its first step; else None.
 
         Returns:
             float[B W D].

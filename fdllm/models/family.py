@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fdllm.models.denoiser import Denoiser
 
 Config = Mapping[str, Any]
 
@@ -23,7 +26,9 @@ class Family:
         tokenizer: class of transformers that reads the tokenizer files.
         ends: special tokens that end an answer, besides what config, generation config and
             tokenizer call eos.
-        defaults: keyword arguments of `fdllm.compile` that its authors recommend.
+        defaults: settings of `fdllm.compile` that its authors recommend (cache, policy, temperature,
+            block_length), or a function that reads them from generation_config.json.
+        denoiser: class that calls the backbone; None for `BackboneDenoiser`.
 
     """
 
@@ -34,7 +39,8 @@ class Family:
     keys: Mapping[str, str] = field(default_factory=dict)
     tokenizer: str = "AutoTokenizer"
     ends: tuple[str, ...] = ()
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] | Callable[[Config], Mapping[str, Any]] = field(default_factory=dict)
+    denoiser: "Callable[..., Denoiser] | None" = None
 
 
 class CheckpointError(ValueError):

@@ -62,7 +62,7 @@ def feed(spec: Spec, plans: list[Rows | None], windows: list[range], lengths: li
     picks = _table([_picks(each, w, spec.shift) for each, w in zip(computed, windows, strict=True)], 0)
     first = computed[0]
     span = first if isinstance(first, range) and all(each == first for each in computed) else None
-    visible = _visible(spec, plans, slots, lengths)
+    visible = _visible(spec, plans, slots, windows, lengths)
     return Feed(slots, _table(windows, 0), picks, visible, span, tuple(lengths), sum(map(len, computed)))
 
 
@@ -88,16 +88,20 @@ def _picks(computed: Slots, window: range, shift: bool) -> list[int]:
     return [row.get(slot - shift, 0) for slot in window]
 
 
-def _visible(spec: Spec, plans: list[Rows | None], slots: Tensor, lengths: list[int]) -> Tensor | None:
+def _visible(
+    spec: Spec, plans: list[Rows | None], slots: Tensor, windows: list[range], lengths: list[int]
+) -> Tensor | None:
     """Say which slots may be attended to, or None where that is all of them."""
-    causal = spec.pattern == "block-causal"
     chosen = {row: plan.visible for row, plan in enumerate(plans) if plan is not None and plan.visible is not None}
     keys = torch.arange(max(lengths))
-    if not (causal or chosen or min(lengths) < len(keys)):
+    if not (spec.pattern != "full" or chosen or min(lengths) < len(keys)):
         return None
     seen = (keys < torch.tensor(lengths)[:, None])[:, None, None, :]
     for row, visible in chosen.items():
         seen[row] &= torch.isin(keys, torch.tensor(list(visible)))
-    if causal:
+    if spec.pattern == "block-causal":
         seen = seen & (keys // spec.block_length <= slots[:, :, None] // spec.block_length)[:, None]
+    if spec.pattern == "causal-prefix":
+        starts, ends = (torch.tensor([[getattr(w, edge)] for w in windows]) for edge in ("start", "stop"))
+        seen = seen & (keys < torch.where(slots < starts, slots + 1, ends)[:, :, None])[:, None]
     return seen

@@ -43,9 +43,16 @@ class FunctionDenoiser(Denoiser):
         """Refuse: a function has no K/V to keep."""
         raise TypeError(f"{self.name} is a plain function and keeps no K/V")
 
-    def hidden(self, canvas: CanvasTokens, feed: Feed, store: Store | None, attention: AttentionBackend) -> Hidden:
+    def hidden(
+        self,
+        canvas: CanvasTokens,
+        feed: Feed,
+        store: Store | None,
+        attention: AttentionBackend,
+        previous_logits: Logits | None = None,
+    ) -> Hidden:
         """Give the logits rows that predict the window: the head is inside the function."""
-        del store, attention
+        del store, attention, previous_logits
         logits = self._padded(canvas, feed.lengths)
         return logits.gather(1, feed.picks.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
 

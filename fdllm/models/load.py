@@ -25,6 +25,7 @@ from fdllm.attention.base import AttentionBackend
 from fdllm.component import SettingError, build
 from fdllm.models.backbone import BackboneDenoiser
 from fdllm.models.conventions import conventions
+from fdllm.models.denoiser import Denoiser
 from fdllm.models.family import CheckpointError, Config, Family
 from fdllm.models.spec import Spec
 
@@ -34,7 +35,7 @@ _WANTED = f"give a folder, a hub id or one of {', '.join(BUILT_IN)}"
 
 def load(
     path: str, *, dtype: str = "auto", device: str = "auto", family: str | Family | None = None, **overrides: Any
-) -> BackboneDenoiser:
+) -> Denoiser:
     """Load a model by hub id, folder or built-in name.
 
     Args:
@@ -62,9 +63,13 @@ def load(
         config = _config(source, path)
         chosen = family if isinstance(family, Family) else _family(family, config, path)
         tokenizer = _tokenizer(source, path, chosen)
-        spec = conventions(chosen, config, _generation(source), tokenizer, path, _unknown_refused(overrides))
+        generation = _generation(source)
+        spec = conventions(chosen, config, generation, tokenizer, path, _unknown_refused(overrides))
         module = _module(source, path, chosen, config, _dtype(dtype, config))
-    return BackboneDenoiser(module.to(target), spec, name=path, tokenizer=tokenizer, attention=attention)
+    recommended = _recommended(chosen, generation, spec)
+    return (chosen.denoiser or BackboneDenoiser)(
+        module.to(target), spec, name=path, tokenizer=tokenizer, attention=attention, defaults=recommended
+    )
 
 
 @contextmanager
@@ -110,6 +115,12 @@ def _family(given: str | None, config: Config, path: str) -> Family:
     return family
 
 
+def _recommended(family: Family, generation: Config, spec: Spec) -> dict[str, Any]:
+    """Take what its authors recommend; where later blocks change nothing, the cache that is exact besides."""
+    said = family.defaults(generation) if callable(family.defaults) else family.defaults
+    return {**({} if spec.pattern == "full" else {"cache": "block-causal"}), **said}
+
+
 def _unknown_refused(overrides: dict[str, Any]) -> dict[str, Any]:
     for key in overrides:
         if key not in Spec.model_fields:
@@ -138,7 +149,7 @@ def _device(device: str) -> torch.device:
 def _module(source: str, path: str, family: Family, config: Config, dtype: torch.dtype) -> Any:
     backbone = getattr(transformers, family.backbone) if isinstance(family.backbone, str) else family.backbone()
     try:
-        settings = backbone.config_class(**family.settings(config), is_causal=False, use_cache=False)
+        settings = backbone.config_class(**{"is_causal": False, "use_cache": False, **family.settings(config)})
     except StrictDataclassError as error:
         cause = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"config.json: {re.sub('^[A-Za-z]+Error: ', '', cause)}") from error

@@ -17,7 +17,7 @@ from fdllm.models.feed import Feed
 class SlotLayer(CacheLayerMixin):
     """K and V of one layer, float[B G N+1 D], allocated at the first update."""
 
-    is_compileable = True
+    is_compileable = False
 
     def __init__(self, num_slots: int) -> None:
         """Hold `num_slots` slots and the scratch slot behind them."""

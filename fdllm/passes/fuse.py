@@ -9,7 +9,8 @@ def fuse(graph: Graph) -> Graph:
     """Put the nodes that write row statistics of the same logits into one."""
     parts = [n for n in graph.nodes if set(n.writes) <= NAMES and "logits" in n.reads]
     draw = next((n for n in parts if "candidate" in n.writes), None)
-    if draw is None or len(parts) < 2:
+    # a draw that reads a temperature as well is left as it is
+    if draw is None or len(parts) < 2 or not {*draw.reads} <= {"logits", "noise"}:
         return graph
     writes = {value: port for part in parts for value, port in part.writes.items()}
     reads = {value: port for part in parts for value, port in part.reads.items() if value not in writes}

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from fdllm.caches.base import CachePolicy
 from fdllm.graph import Graph, check, node
-from fdllm.step import Forward, ForwardAlone
+from fdllm.step import ConditionedForward, ConditionedForwardAlone, Forward, ForwardAlone
+
+ALONE: dict[type, type] = {Forward: ForwardAlone, ConditionedForward: ConditionedForwardAlone}
 
 
 def phases(cache: CachePolicy) -> tuple[str, ...]:
@@ -21,8 +23,8 @@ def place(graph: Graph, phase: str) -> Graph:
     if phase != "full":
         return graph
     nodes = [
-        node(ForwardAlone(n.op.denoiser, n.op.attention), n.name, writes=tuple(n.writes), title=n.title)
-        if isinstance(n.op, Forward)
+        node(ALONE[type(n.op)](n.op.denoiser, n.op.attention), n.name, writes=tuple(n.writes), title=n.title)
+        if isinstance(n.op, Forward | ConditionedForward)
         else n
         for n in graph.nodes
     ]

@@ -6,15 +6,13 @@ is then still missing is an error of `check`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fdllm import registry, step
-from fdllm.attention.base import AttentionBackend
 from fdllm.columns import Column
 from fdllm.graph import Graph, Node, PortError, node
-from fdllm.models.denoiser import Denoiser
+from fdllm.passes.engine import engine, taken
 from fdllm.policies.base import UnmaskingPolicy
-from fdllm.sampling import Greedy, Sample, Truncate, Vocabulary
 from fdllm.types import (
     CanvasMask,
     CanvasTokens,
@@ -27,9 +25,9 @@ from fdllm.types import (
     Slots,
     StepCount,
     StorePort,
-    Tokens,
     port_of,
 )
+from fdllm.wiring import Wiring
 
 PREVIOUS = "previous_"
 _PORTS = {
@@ -45,27 +43,7 @@ _PORTS = {
     "progress": Fraction,
 }
 INPUTS = {name: port_of(alias) for name, alias in _PORTS.items()}
-_TOKENS, _MASK = port_of(Tokens), port_of(Mask)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How candidates are drawn; see `fdllm.compile`."""
-
-    temperature: float = 0.0
-    top_p: float | None = None
-    top_k: int | None = None
-
-
-@dataclass(frozen=True)
-class Wiring:
-    """The parts of a step. `planned`: the policy says how many commits each step is due."""
-
-    denoiser: Denoiser
-    policy: UnmaskingPolicy
-    attention: AttentionBackend
-    sampling: Sampling
-    planned: bool
+_MASK = port_of(Mask)
 
 
 def resolve(parts: Wiring, wanted: Iterable[str] = ()) -> tuple[Graph, dict[str, Column]]:
@@ -80,7 +58,7 @@ def resolve(parts: Wiring, wanted: Iterable[str] = ()) -> tuple[Graph, dict[str,
         column after the step, then `committed`, `reopened` where the policy revokes, and `wanted`.
 
     """
-    graph = Graph(dict(INPUTS), (*_engine(parts), _policy(parts.policy)), ())
+    graph = Graph(dict(INPUTS), (*engine(parts), _policy(parts.policy)), ())
     if not parts.planned:
         graph = replace(graph, inputs={k: v for k, v in INPUTS.items() if k != "quota"})
     graph = _with_signals(graph, wanted)
@@ -91,46 +69,17 @@ def resolve(parts: Wiring, wanted: Iterable[str] = ()) -> tuple[Graph, dict[str,
     return replace(graph, outputs=(*states, "committed", *revoked, *wanted)), columns
 
 
-def _engine(parts: Wiring) -> list[Node]:
-    """Nodes that every step has."""
-    spec, how = parts.denoiser.spec, parts.sampling
-    vocabulary = Vocabulary(spec.mask_id, spec.vocab_size)
-    narrowed = how.top_p is not None or how.top_k is not None
-    draw = Sample(vocabulary, how.temperature) if how.temperature > 0 else Greedy(vocabulary)
-    forward = step.Forward(parts.denoiser, parts.attention)
-    nodes = [
-        _taken("tokens", "canvas", _TOKENS),
-        _taken("masked", "open_slots", _MASK),
-        node(forward, "forward", writes=("hidden",), title=f"Forward({parts.attention!r})"),
-        node(step.Head(parts.denoiser), "head", writes=("full_logits" if narrowed else "logits",), title="Head"),
-        node(draw, "draw", writes=("candidate",), title=repr(draw)),
-        node(step.chance, "chance", writes=("uniform",)),
-    ]
-    if narrowed:
-        cut = Truncate(vocabulary, how.top_p, how.top_k, how.temperature)
-        nodes.append(node(cut, "truncate", writes=("logits",), title=repr(cut)))
-    rule = step.legal if parts.policy.progresses else step.at_least_one
-    nodes.append(node(rule, rule.__name__, writes=("committed",)))
-    if not parts.policy.revokes:
-        settle = node(step.settle, "settle", writes=("next_canvas",))
-        return [*nodes, settle, node(step.close, "close", writes=("next_open_slots",))]
-    return [
-        *nodes,
-        node(step.bounded, "bounded", writes=("reopened",)),
-        node(step.Resettle(spec.mask_id), "settle", writes=("next_canvas",), title="settle"),
-        node(step.reclose, "close", writes=("next_open_slots",)),
-    ]
-
-
 def _policy(policy: UnmaskingPolicy) -> Node:
-    """The policy's node: `commit`, `reopen`, and `next_<column>` for its own columns."""
+    """The policy's node: `commit`, `reopen` or `draft`, and `next_<column>` for its own columns."""
+    if policy.drafts and policy.revokes:
+        raise PortError(f"{policy!r} drafts and revokes; one of them: a draft is open, so there is nothing to reopen")
     made = node(policy.rule(), "policy", title=repr(policy))
     given = {"commit" if name == "policy" else name: port for name, port in made.writes.items()}
-    verbs = {"commit", "reopen"} if policy.revokes else {"commit"}
+    verbs = {"commit", *["reopen"] * policy.revokes, *["draft"] * policy.drafts}
     if set(given) != verbs | set(policy.columns):
         raise PortError(
             f"{policy!r} returns {', '.join(given)}; wanted {', '.join(sorted(verbs | set(policy.columns)))}: commit, "
-            "reopen only with revokes = True, and one field per own column"
+            "reopen only with revokes = True, draft only with drafts = True, and one field per own column"
         )
     for verb in verbs:
         if given[verb] != _MASK:
@@ -191,13 +140,13 @@ def _carried(graph: Graph, columns: dict[str, Column]) -> Graph:
     nodes, inputs = list(graph.nodes), dict(graph.inputs)
     for name, column in columns.items():
         after = name.removeprefix(PREVIOUS) if f"next_{name}" not in graph.ports() else f"next_{name}"
-        if column.port.dims == "B 1":
+        if not column.by_slot:
             held = column.port
             nodes.append(Node(_same, f"take_{name}", f"take {name}", {f"{name}_column": held}, {name: held}))
             nodes.append(Node(_same, f"put_{name}", f"put {name}", {after: held}, {f"next_{name}_column": held}))
         else:
             held = replace(column.port, dims="B N")
-            nodes.append(_taken(name, f"{name}_column", column.port))
+            nodes.append(taken(name, f"{name}_column", column.port))
             reads = {f"{name}_column": held, "window": INPUTS["window"], after: column.port}
             nodes.append(Node(step.put, f"put_{name}", f"put {name}", reads, {f"next_{name}_column": held}))
         inputs[f"{name}_column"] = held
@@ -206,8 +155,3 @@ def _carried(graph: Graph, columns: dict[str, Column]) -> Graph:
 
 def _same(value: object) -> object:
     return value
-
-
-def _taken(value: str, column: str, port: Port) -> Node:
-    reads = {column: replace(port, dims="B N"), "window": INPUTS["window"]}
-    return Node(step.take, f"take_{value}", f"take {value}", reads, {value: port})

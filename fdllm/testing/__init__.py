@@ -8,7 +8,7 @@ Every check raises AssertionError with a sentence that names the law.
 
 from fdllm.testing.attention import check_attention
 from fdllm.testing.cache import check_cache
-from fdllm.testing.decoding import check_decoding, check_pass, check_result, check_schedule
+from fdllm.testing.decoding import check_decoding, check_pass, check_result, check_schedule, check_temperature
 from fdllm.testing.denoiser import check_denoiser
 from fdllm.testing.policy import check_policy, choose
 from fdllm.testing.strategies import EOS_ID, MASK_ID, VOCABULARY, few, many, random_model, situations, tasks
@@ -25,6 +25,7 @@ __all__ = [
     "check_policy",
     "check_result",
     "check_schedule",
+    "check_temperature",
     "choose",
     "few",
     "many",

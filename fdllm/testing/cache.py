@@ -19,7 +19,7 @@ from fdllm.testing.strategies import few, many, tasks
 class Everything(CachePolicy):
     """Ask another cache, then recompute every slot anyway: decoding must equal the reference."""
 
-    patterns: ClassVar[tuple[str, ...]] = ("full", "block-causal")
+    patterns: ClassVar[tuple[str, ...]] = ("full", "block-causal", "causal-prefix")
 
     inner: CachePolicy
 

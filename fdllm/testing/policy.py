@@ -33,6 +33,8 @@ def check_policy(policy: UnmaskingPolicy) -> None:
         assert not (commit & ~masked).any(), f"{policy!r}: a decided slot was committed again"
         if policy.progresses:
             assert torch.equal(commit.any(-1), masked.any(-1)), f"{policy!r}: a row made no progress"
+        if policy.drafts:
+            assert not (answer["draft"] & ~masked).any(), f"{policy!r}: a decided slot was drafted"
         if policy.revokes:
             assert not (answer["reopen"] & masked).any(), f"{policy!r}: an open slot was reopened"
         same = {name: torch.equal(values[name].nan_to_num(9), before[name].nan_to_num(9)) for name in before}

@@ -27,7 +27,8 @@ def random_model(
     *,
     shift: bool = False,
     family: Literal["llama", "qwen2"] = "llama",
-    pattern: Literal["full", "block-causal"] = "full",
+    pattern: Literal["full", "block-causal", "causal-prefix"] = "full",
+    noise: Literal["mask", "uniform"] = "mask",
 ) -> Denoiser:
     """Make a tiny random model over a real transformers class, in float64 so that nothing hangs on rounding.
 
@@ -55,10 +56,10 @@ def random_model(
             if weight.dim() > 1:
                 torch.nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
         torch.nn.init.normal_(module.lm_head.weight, std=0.6)
-    blocks = 4 if pattern == "block-causal" else 32
     spec = Spec(
-        block_length=blocks,
-        mask_id=MASK_ID,
+        block_length=32 if pattern == "full" else 4,
+        mask_id=MASK_ID if noise == "mask" else None,
+        noise=noise,
         eos_ids=(EOS_ID,),
         vocab_size=VOCABULARY,
         context=256,
@@ -113,11 +114,14 @@ def situations(draw: st.DrawFn, policy: UnmaskingPolicy) -> dict[str, Tensor]:
 
 @st.composite
 def tasks(draw: st.DrawFn, patterns: tuple[str, ...] = ("full",)) -> tuple[Denoiser, list[list[int]], int, int]:
-    """Draw a model, ragged prompts, new tokens and a block length; a block-causal model has blocks of 4."""
-    pattern = draw(st.sampled_from(patterns))
-    model = random_model(draw(st.integers(0, 3)), shift=draw(st.booleans()), pattern=pattern)
+    """Draw a model, ragged prompts, new tokens and a block length; one that is not full has blocks of 4."""
+    pattern, noise = draw(st.sampled_from(patterns)), draw(st.sampled_from(["mask", "mask", "uniform"]))
+    shift = draw(st.booleans()) and pattern != "causal-prefix"
+    model = random_model(draw(st.integers(0, 3)), shift=shift, pattern=pattern, noise=noise)
     ids = st.integers(0, VOCABULARY - 3)
     prompts = draw(st.lists(st.lists(ids, min_size=1, max_size=7), min_size=1, max_size=3))
     num_new = draw(st.integers(1, 12))
+    if pattern == "causal-prefix":
+        return model, prompts, -(-num_new // 4) * 4, 4
     block = draw(st.sampled_from([1, 2, 4]) if pattern == "block-causal" else st.integers(1, num_new))
     return model, prompts, num_new, block

@@ -1,0 +1,1 @@
+"""Temperature schedules: the sampling temperature of each step of a window."""
