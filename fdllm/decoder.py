@@ -77,6 +77,7 @@ class Decoder:
             "stop_at_eos": str(plan.stop_at_eos),
             "device": str(model.device),
             "dtype": str(model.dtype).removeprefix("torch."),
+            "tp": str(model.tp),
             **{name: version(name) for name in ("fdllm", "torch", "transformers")},
         }
 

@@ -37,6 +37,8 @@ class Denoiser(ABC):
     device: torch.device
     dtype: torch.dtype
     stores: bool
+    # processes that share it; all of them must ask it the same
+    tp: int = 1
 
     @abstractmethod
     def new_store(self, batch: int, slots: int) -> Store:

@@ -24,6 +24,7 @@ class Family:
         ends: special tokens that end an answer, besides what config, generation config and
             tokenizer call eos.
         defaults: keyword arguments of `fdllm.compile` that its authors recommend.
+        fused: some published weights must be split first, so processes cannot read their shares.
 
     """
 
@@ -35,6 +36,7 @@ class Family:
     tokenizer: str = "AutoTokenizer"
     ends: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    fused: bool = False
 
 
 class CheckpointError(ValueError):

@@ -26,6 +26,7 @@ from fdllm.component import SettingError, build
 from fdllm.models.backbone import BackboneDenoiser
 from fdllm.models.conventions import conventions
 from fdllm.models.family import CheckpointError, Config, Family
+from fdllm.models.parallel import check_processes, shares
 from fdllm.models.spec import Spec
 
 BUILT_IN = {"tiny": Path(__file__).parent.parent / "tiny" / "weights"}
@@ -33,7 +34,13 @@ _WANTED = f"give a folder, a hub id or one of {', '.join(BUILT_IN)}"
 
 
 def load(
-    path: str, *, dtype: str = "auto", device: str = "auto", family: str | Family | None = None, **overrides: Any
+    path: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    tp: int = 1,
+    family: str | Family | None = None,
+    **overrides: Any,
 ) -> BackboneDenoiser:
     """Load a model by hub id, folder or built-in name.
 
@@ -41,6 +48,7 @@ def load(
         path: such as `GSAI-ML/LLaDA-8B-Instruct`, `./checkpoint` or `tiny`.
         dtype: `float32`, `bfloat16` ..., or `auto`: what config.json says, else float32.
         device: `cpu`, `cuda`, `cuda:1` ..., or `auto`: cuda where there is one.
+        tp: processes that share the model, started by `torchrun`; all must load and decode the same.
         family: how to read it, registered or made on the spot; unless given, the one registered
             for `architectures[0]` of its config.json.
         overrides: fields of `Spec` (mask_id, eos_ids, block_length ...), and `attention`, the
@@ -48,23 +56,26 @@ def load(
 
     Raises:
         CheckpointError: no such checkpoint, an unknown family, a config the backbone cannot
-            compute, or keys missing, left over or of another shape.
-        SettingError: an override, dtype or device that is wrong, or an override that is needed,
-            because the checkpoint does not say it.
+            compute, keys missing, left over or of another shape, or a model that cannot be shared.
+        SettingError: an override, dtype, device or tp that is wrong, or an override that is
+            needed, because the checkpoint does not say it.
 
     """
     attention: AttentionBackend = build(
         "attention", overrides.pop("attention", "sdpa"), AttentionBackend, "model.attention"
     )
-    target = _device(device)
+    check_processes(tp, device)
+    target = _device(device) if tp == 1 else None
     source = str(BUILT_IN.get(path, path))
     with _quiet():
         config = _config(source, path)
         chosen = family if isinstance(family, Family) else _family(family, config, path)
         tokenizer = _tokenizer(source, path, chosen)
         spec = conventions(chosen, config, _generation(source), tokenizer, path, _unknown_refused(overrides))
-        module = _module(source, path, chosen, config, _dtype(dtype, config))
-    return BackboneDenoiser(module.to(target), spec, name=path, tokenizer=tokenizer, attention=attention)
+        module = _module(source, path, chosen, config, _dtype(dtype, config), tp)
+    # a share is read to where it belongs
+    placed = module if target is None else module.to(target)
+    return BackboneDenoiser(placed, spec, name=path, tokenizer=tokenizer, attention=attention)
 
 
 @contextmanager
@@ -77,6 +88,8 @@ def _quiet() -> Iterator[None]:
     try:
         # published configs are of transformers 4, whose names it warns of
         with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            # of initial values, which the checkpoint replaces
+            warnings.filterwarnings("ignore", message="DTensor random operators")
             yield
     finally:
         logging.set_verbosity(level)
@@ -114,7 +127,7 @@ def _unknown_refused(overrides: dict[str, Any]) -> dict[str, Any]:
     for key in overrides:
         if key not in Spec.model_fields:
             known = ", ".join(["family", "attention", *Spec.model_fields])
-            raise SettingError(f"model.{key}: no such key; known keys: path, dtype, device, {known}")
+            raise SettingError(f"model.{key}: no such key; known keys: path, dtype, device, tp, {known}")
     return overrides
 
 
@@ -135,13 +148,14 @@ def _device(device: str) -> torch.device:
         raise SettingError(f"model.device: cannot use {device!r}: {str(error).splitlines()[0]}") from error
 
 
-def _module(source: str, path: str, family: Family, config: Config, dtype: torch.dtype) -> Any:
+def _module(source: str, path: str, family: Family, config: Config, dtype: torch.dtype, tp: int) -> Any:
     backbone = getattr(transformers, family.backbone) if isinstance(family.backbone, str) else family.backbone()
     try:
         settings = backbone.config_class(**family.settings(config), is_causal=False, use_cache=False)
     except StrictDataclassError as error:
         cause = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"config.json: {re.sub('^[A-Za-z]+Error: ', '', cause)}") from error
+    distributed = shares(tp, family, backbone, settings, path)
     try:
         module, info = backbone.from_pretrained(
             source,
@@ -151,6 +165,7 @@ def _module(source: str, path: str, family: Family, config: Config, dtype: torch
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **distributed,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         # transformers points at a report, which is kept out of the way
