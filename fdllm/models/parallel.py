@@ -36,8 +36,8 @@ def check_processes(tp: int, device: str) -> None:
     running = distributed.get_world_size() if distributed.is_initialized() else int(os.environ.get("WORLD_SIZE", 1))
     if running != tp:
         raise SettingError(
-            f"model.tp: wanted {tp} processes, {running} of them run; start {tp} that share the model, such as "
-            f"`torchrun --nproc-per-node {tp} --no-python fdllm generate ...`"
+            f"model.tp: wanted {tp} processes, {running} run; start them with "
+            f"`torchrun --nproc-per-node {tp} --no-python fdllm generate ...`, or leave tp out"
         )
     kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     own = "cpu" if kind is None else kind.type
