@@ -26,6 +26,7 @@ from fdllm.component import SettingError, build
 from fdllm.models.backbone import BackboneDenoiser
 from fdllm.models.conventions import conventions
 from fdllm.models.family import CheckpointError, Config, Family
+from fdllm.models.native import aligned, as_written, native
 from fdllm.models.parallel import check_processes, shares
 from fdllm.models.spec import Spec
 
@@ -66,20 +67,25 @@ def load(
     )
     check_processes(tp, device)
     target = _device(device) if tp == 1 else None
-    source = str(BUILT_IN.get(path, path))
-    with _quiet():
-        config = _config(source, path)
-        chosen = family if isinstance(family, Family) else _family(family, config, path)
+    source = _source(path)
+    with quiet():
+        config = read_config(path)
+        found = family if isinstance(family, Family) else _family(architecture(family, config, path), path)
+        chosen = as_written(found, config)
         tokenizer = _tokenizer(source, path, chosen)
-        spec = conventions(chosen, config, _generation(source), tokenizer, path, _unknown_refused(overrides))
+        spec = conventions(chosen, config, generation_config(path), tokenizer, path, _unknown_refused(overrides))
         module = _module(source, path, chosen, config, _dtype(dtype, config), tp)
     # a share is read to where it belongs
-    placed = module if target is None else module.to(target)
+    placed = module if target is None else aligned(module.to(target))
     return BackboneDenoiser(placed, spec, name=path, tokenizer=tokenizer, attention=attention)
 
 
+def _source(path: str) -> str:
+    return str(BUILT_IN.get(path, path))
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' advice out of the way (its errors are ours), and its progress bar where nobody watches."""
     level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -97,7 +103,14 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _config(source: str, path: str) -> Config:
+def read_config(path: str) -> Config:
+    """Read config.json.
+
+    Raises:
+        CheckpointError: no such checkpoint, or it has none.
+
+    """
+    source = _source(path)
     if Path(source).exists() and not (Path(source) / "config.json").is_file():
         raise CheckpointError(f"model.path: {path!r} has no config.json; give the folder of a checkpoint")
     try:
@@ -110,10 +123,16 @@ def _config(source: str, path: str) -> Config:
     return config
 
 
-def _family(given: str | None, config: Config, path: str) -> Family:
-    name = given or next(iter(config.get("architectures") or []), None)
+def architecture(given: str | None, config: Config, path: str) -> str:
+    """Give the name its family is registered under: what is given, what was converted, or `architectures[0]`."""
+    written = native(config)
+    name = given or (written.architecture if written else next(iter(config.get("architectures") or []), None))
     if name is None:
         raise CheckpointError(f"model.path: config.json of {path!r} names no architectures, so its family is unknown")
+    return str(name)
+
+
+def _family(name: str, path: str) -> Family:
     try:
         family = registry.load("models", name)
     except registry.UnknownNameError as error:
@@ -201,7 +220,7 @@ def _has(source: str, name: str) -> bool:
     return found is not None
 
 
-def _generation(source: str) -> Config:
+def generation_config(path: str) -> Config:
     """Read generation_config.json; empty where there is none."""
-    found = cached_file(source, "generation_config.json", _raise_exceptions_for_missing_entries=False)
+    found = cached_file(_source(path), "generation_config.json", _raise_exceptions_for_missing_entries=False)
     return {} if found is None else json.loads(Path(found).read_text())
