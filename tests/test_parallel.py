@@ -74,7 +74,8 @@ def shared(data, paths, folder):
     (folder / "job.json").write_text(json.dumps(job))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*command, str(WORKER), str(folder)], env=environment, capture_output=True, text=True)
+    command += [str(WORKER), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     ranks = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
     return ranks, done

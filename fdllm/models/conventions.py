@@ -29,7 +29,7 @@ def conventions(
 
     """
     if (written := native(config)) is not None:
-        return _spec(written.spec.model_dump() | overrides)
+        return _spec({**written.spec.model_dump(), **overrides})
     mask_id = given(config, "mask_token_id", getattr(tokenizer, "mask_token_id", None))
     fields = family.spec({**config, "mask_token_id": mask_id, "_name_or_path": path})
     num_ids = fields["vocab_size"]

@@ -5,13 +5,17 @@ transformers alone loads the result too, and processes can share it (`fdllm.mode
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors import SafetensorError
 
 from fdllm.component import SettingError
 from fdllm.models.backbone import BackboneDenoiser
+from fdllm.models.family import Config
 from fdllm.models.load import architecture, generation_config, load, quiet, read_config
 from fdllm.models.native import KEY, Native
 
@@ -41,30 +45,38 @@ def convert(
     try:
         model = load(source, dtype=dtype, device="cpu", family=family, **overrides)
         said = Native(architecture=architecture(family, read_config(source), source), spec=model.spec)
-        with quiet():
+        with quiet(), _writing(target):
             _write(model, said, generation_config(source), part)
-        part.replace(target)
+            part.replace(target)
     except BaseException:
         shutil.rmtree(part)
         raise
     return model
 
 
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SettingError(f"{target}: cannot be written: {why}") from None
+
+
 def _begin(target: Path) -> Path:
     """Make the folder to write into, beside the target, before anything is read."""
     part = target.with_name(f"{target.name}.part")
-    try:
+    with _writing(target):
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise SettingError(f"{target}: there is something of that name; give a folder that is absent or empty")
-        part.mkdir()
-    except FileExistsError:
-        raise SettingError(f"{part}: another convert writes it, or one was killed; wait for it, or delete it") from None
-    except OSError as error:
-        raise SettingError(f"{target}: cannot be written: {error.strerror}") from None
+        try:
+            part.mkdir()
+        except FileExistsError:
+            raise SettingError(f"{part}: another convert writes it, or was killed; wait for it or delete it") from None
     return part
 
 
-def _write(model: BackboneDenoiser, said: Native, generation: dict[str, Any], folder: Path) -> None:
+def _write(model: BackboneDenoiser, said: Native, generation: Config, folder: Path) -> None:
     module = model.module
     # what is published may not pass transformers' checks of what it writes, so it is copied below
     module.generation_config = transformers.GenerationConfig()
@@ -78,5 +90,5 @@ def _write(model: BackboneDenoiser, said: Native, generation: dict[str, Any], fo
         model.tokenizer.save_pretrained(folder)
 
 
-def _dump(path: Path, table: dict[str, Any]) -> None:
+def _dump(path: Path, table: Config) -> None:
     path.write_text(json.dumps(table, indent=1) + "\n")

@@ -6,11 +6,13 @@ commit the same tokens in the same steps (tests/test_parallel.py).
 """
 
 import os
+from importlib.util import find_spec
 from math import gcd
 from typing import Any
 
 import torch
 from torch import distributed
+from transformers.distributed.configuration_utils import DistributedConfig
 
 from fdllm.component import SettingError
 from fdllm.models.family import CheckpointError, Family
@@ -43,10 +45,9 @@ def check_processes(tp: int, device: str) -> None:
     own = "cpu" if kind is None else kind.type
     if device not in ("auto", own):
         raise SettingError(f"model.device: {device!r}, but {tp} processes take {own} by their rank; leave it out")
-    try:
-        import accelerate  # noqa: F401 - transformers places the shares with it
-    except ImportError:
-        raise SettingError("model.tp: needs accelerate; pip install 'fdllm[tp]', or leave tp out") from None
+    # transformers places the shares with it
+    if find_spec("accelerate") is None:
+        raise SettingError("model.tp: needs accelerate; pip install 'fdllm[tp]', or leave tp out")
 
 
 def shares(tp: int, family: Family, backbone: Any, settings: Any, path: str) -> dict[str, Any]:
@@ -73,8 +74,6 @@ def shares(tp: int, family: Family, backbone: Any, settings: Any, path: str) -> 
     if not settings.base_model_tp_plan:
         raise CheckpointError(f"model.tp: {backbone.__name__} has no tp_plan in transformers; leave tp out")
     _divides(tp, settings, path)
-    from transformers.distributed import DistributedConfig
-
     return {"distributed_config": DistributedConfig(tp_size=tp)}
 
 
