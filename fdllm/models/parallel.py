@@ -79,13 +79,13 @@ def shares(tp: int, family: Family, backbone: Any, settings: Any, path: str) -> 
 
 def _divides(tp: int, settings: Any, path: str) -> None:
     """Hold that every process gets whole heads, and every expert's width is shared evenly."""
-    heads = gcd(settings.num_attention_heads, settings.num_key_value_heads)
+    stored = getattr(settings, "num_key_value_heads", None) or settings.num_attention_heads
+    heads = gcd(settings.num_attention_heads, stored)
     experts = getattr(settings, "moe_intermediate_size", None) or 0
     common = gcd(heads, experts)
     if common % tp:
         of_experts = f" and experts of width {experts}" if experts else ""
         fit = ", ".join(str(n) for n in range(1, common + 1) if common % n == 0)
         raise CheckpointError(
-            f"model.tp: {tp} processes cannot share the {settings.num_key_value_heads} K/V heads{of_experts} of "
-            f"{path!r}; give one of {fit}"
+            f"model.tp: {tp} processes cannot share the {stored} K/V heads{of_experts} of {path!r}; give one of {fit}"
         )
