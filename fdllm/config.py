@@ -56,6 +56,7 @@ class ModelTable(Table):
         "auto", description="dtype of the weights; auto: as the checkpoint says"
     )
     device: str = Field("auto", min_length=1, description="cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
+    tp: int = Field(1, ge=1, description="processes that share the model, each started by torchrun")
     mask_id: int | None = Field(None, ge=0, description="token id of an open slot; unset: as the checkpoint says")
     noise: Literal["mask", "uniform"] | None = Field(
         None, description="what an open slot holds, the mask id or random ids; unset: as the model family does"

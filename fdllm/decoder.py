@@ -79,6 +79,7 @@ class Decoder:
             "as the model recommends": ", ".join(plan.recommended) or "nothing",
             "device": str(model.device),
             "dtype": str(model.dtype).removeprefix("torch."),
+            "tp": str(model.tp),
             **{name: version(name) for name in ("fdllm", "torch", "transformers")},
         }
 

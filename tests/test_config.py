@@ -194,7 +194,7 @@ def test_a_line_break_starts_no_second_key():
 
 
 def test_the_model_table_is_the_spec():
-    assert set(ModelTable.model_fields) - {"path", "dtype", "device"} == set(Spec.model_fields)
+    assert set(ModelTable.model_fields) - {"path", "dtype", "device", "tp"} == set(Spec.model_fields)
 
 
 def test_every_fixed_key_is_described():

@@ -14,4 +14,6 @@ def explain(
     source: Annotated[bool, typer.Option("--source", help="Print the emitted Python of every phase too.")] = False,
 ) -> None:
     """Show what a decoding step is compiled to."""
-    print(decoding_config(config, model, overrides).compile().explain(source=source))
+    # a step is the same in each of the processes that share a model, so one will do
+    alone = decoding_config(config, model, overrides).with_overrides(["model.tp=1"])
+    print(alone.compile().explain(source=source))

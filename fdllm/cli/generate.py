@@ -35,16 +35,19 @@ def generate(
     """Decode prompts and print their texts; without a prompt, read one a line from stdin."""
     from fdllm.cli.job import Job
     from fdllm.cli.prompts import read_prompts
+    from fdllm.cli.ranks import first
 
     settings = decoding_config(config, model, overrides, seed=seed)
-    rows = read_prompts(prompt, prompt_ids, prompts)
+    rows = read_prompts(prompt, prompt_ids, prompts, processes=settings.model.tp)
     job = Job.checked(settings, rows, batch_size or (8 if output else 1))
+    speaks = first(job.decoder.model)
     if output is not None:
         summary = job.write(output)
-        print(json.dumps(summary)) if as_json else typer.echo(told(summary), err=True)
+        if speaks:
+            print(json.dumps(summary)) if as_json else typer.echo(told(summary), err=True)
         return
     for lines, out in job.batches():
-        for line in lines:
+        for line in lines if speaks else ():
             full = {**line, "stats": out.stats.to_dict(), "record": job.record()}
             print(json.dumps(full, ensure_ascii=False) if as_json else shown(line), flush=True)
 

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fdllm.cli.journal import Journal
 from fdllm.cli.prompts import Prompt
+from fdllm.cli.ranks import first, opened
 from fdllm.config import DecodingConfig
 from fdllm.decoder import Decoder
 from fdllm.generation import Generation
@@ -50,9 +50,9 @@ class Job:
         """Name all that the results depend on beside the prompts."""
         return {**self.decoder.record(), "seed": str(self.seed)}
 
-    def batches(self, first: int = 0) -> Iterator[tuple[list[dict[str, Any]], Generation]]:
-        """Decode from prompt `first` on; yield the lines of each batch, in order, and its result."""
-        for start in range(first, len(self.ids), self.batch_size):
+    def batches(self, begin: int = 0) -> Iterator[tuple[list[dict[str, Any]], Generation]]:
+        """Decode from prompt `begin` on; yield the lines of each batch, in order, and its result."""
+        for start in range(begin, len(self.ids), self.batch_size):
             rows = range(start, min(start + self.batch_size, len(self.ids)))
             # a row's id is its index in the whole run, so its sample depends on neither batch nor restart
             out = self.decoder.generate([self.ids[i] for i in rows], seed=self.seed, row_ids=list(rows))
@@ -69,8 +69,8 @@ class Job:
         nfe = tokens = seconds = 0.0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with (
-            Journal(output, self.record(), self.prompts) as journal,
-            Progress(*columns, console=Console(stderr=True)) as bar,
+            opened(self.decoder.model, output, self.record(), self.prompts) as journal,
+            Progress(*columns, console=Console(stderr=True), disable=not first(self.decoder.model)) as bar,
         ):
             task = bar.add_task(output.name, total=len(self.prompts), completed=journal.done)
             for lines, out in self.batches(journal.done):

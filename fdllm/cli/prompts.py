@@ -57,8 +57,8 @@ class Line(BaseModel):
         return self.prompt if self.prompt is not None else self.prompt_ids or []
 
 
-def read_prompts(text: str | None, ids: str | None, file: Path | None) -> list[Prompt]:
-    """Take the one source given, or stdin where none is.
+def read_prompts(text: str | None, ids: str | None, file: Path | None, processes: int = 1) -> list[Prompt]:
+    """Take the one source given, or stdin where none is and it belongs to one process.
 
     Raises:
         SettingError: several sources or none, or a prompt that is broken or empty; names file and line.
@@ -71,6 +71,8 @@ def read_prompts(text: str | None, ids: str | None, file: Path | None) -> list[P
         return [_prompt({"prompt": text}, "--prompt")]
     if ids is not None:
         return [_prompt({"prompt_ids": _json(ids, "--prompt-ids")}, "--prompt-ids")]
+    if file is None and processes > 1:
+        raise SettingError(f"stdin: {processes} processes cannot share it; give --prompt, --prompt-ids or --prompts")
     return from_stdin() if file is None else from_jsonl(file)
 
 

@@ -60,6 +60,7 @@ class BackboneDenoiser(Denoiser):
         self.defaults = defaults or {}
         self.device = next(module.parameters()).device
         self.dtype = next(module.parameters()).dtype
+        self.tp = getattr(module, "tp_size", None) or 1
 
     def new_store(self, batch: int, slots: int) -> Store:
         """Make an empty store; its buffers appear with the first forward."""

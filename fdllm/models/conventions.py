@@ -7,13 +7,14 @@ from pydantic import ValidationError
 
 from fdllm.component import SettingError, explain
 from fdllm.models.family import Config, Family, given
+from fdllm.models.native import native
 from fdllm.models.spec import Spec
 
 
 def conventions(
     family: Family, config: Config, generation: Config, tokenizer: Any, path: str, overrides: Mapping[str, Any]
 ) -> Spec:
-    """Put the spec of a checkpoint together.
+    """Put the spec of a checkpoint together; a native one says it whole.
 
     Args:
         family: gives the fields, from config.json.
@@ -27,6 +28,8 @@ def conventions(
         SettingError: a field that the checkpoint does not say and nobody gave, or a wrong override.
 
     """
+    if (written := native(config)) is not None:
+        return _spec({**written.spec.model_dump(), **overrides})
     mask_id = given(config, "mask_token_id", getattr(tokenizer, "mask_token_id", None))
     fields = family.spec({**config, "mask_token_id": mask_id, "_name_or_path": path})
     num_ids = fields["vocab_size"]
@@ -37,15 +40,19 @@ def conventions(
     if "eos_ids" not in fields:
         ends = dict.fromkeys(_ends(family, config, generation, tokenizer))
         fields["eos_ids"] = tuple(i for i in ends if i < fields["vocab_size"])
-    try:
-        spec = Spec(**fields)
-    except ValidationError as error:
-        raise SettingError(explain(error, "model", Spec)) from None
+    spec = _spec(fields)
     if (spec.mask_id or 0) >= num_ids:
         raise SettingError(
             f"model.mask_id: {spec.mask_id} is not among the {num_ids} ids of {path!r}; {_give('mask_id')}"
         )
     return spec
+
+
+def _spec(fields: Mapping[str, Any]) -> Spec:
+    try:
+        return Spec(**fields)
+    except ValidationError as error:
+        raise SettingError(explain(error, "model", Spec)) from None
 
 
 def _all_said(fields: Mapping[str, Any], path: str) -> None:

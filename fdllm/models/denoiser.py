@@ -45,6 +45,10 @@ class Denoiser(ABC):
     stores: bool
     conditioned: bool = False
     defaults: Mapping[str, Any] = MappingProxyType({})
+    # processes that share it; all of them must ask it the same
+    tp: int = 1
+    # what computes it, where that is a module of transformers
+    module: Any = None
 
     @abstractmethod
     def new_store(self, batch: int, slots: int) -> Store:

@@ -146,8 +146,7 @@ def _before(feed: Feed, width: int, num_slots: int) -> Feed:
 def settings(config: Config) -> dict[str, Any]:
     """Keep the native config: this family is transformers' own."""
     kept = ("text_config", "vision_config", "canvas_length", "tie_word_embeddings")
-    # its layers say themselves who is causal
-    return {"is_causal": None, **{key: required(config, key) for key in kept if key in config}}
+    return {key: required(config, key) for key in kept if key in config}
 
 
 def spec(config: Config) -> dict[str, Any]:
@@ -188,5 +187,6 @@ DIFFUSION_GEMMA = Family(
     settings=settings,
     spec=spec,
     denoiser=DiffusionGemmaDenoiser,
+    is_causal=None,
     defaults=defaults,
 )

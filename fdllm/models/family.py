@@ -29,6 +29,8 @@ class Family:
         defaults: settings of `fdllm.compile` that its authors recommend (cache, policy, temperature,
             block_length), or a function that reads them from generation_config.json.
         denoiser: class that calls the backbone; None for `BackboneDenoiser`.
+        is_causal: False for a backbone that must not mask later slots; None where its layers say that themselves.
+        fused: some published weights must be split first, so processes cannot read their shares.
 
     """
 
@@ -41,6 +43,8 @@ class Family:
     ends: tuple[str, ...] = ()
     defaults: Mapping[str, Any] | Callable[[Config], Mapping[str, Any]] = field(default_factory=dict)
     denoiser: "Callable[..., Denoiser] | None" = None
+    is_causal: bool | None = False
+    fused: bool = False
 
 
 class CheckpointError(ValueError):

@@ -114,4 +114,5 @@ LLADA2 = Family(
     spec=spec,
     ends=("<|role_end|>",),
     defaults={"policy": {"name": "threshold", "threshold": 0.95}},
+    fused=True,
 )

@@ -27,6 +27,8 @@ from fdllm.models.backbone import BackboneDenoiser
 from fdllm.models.conventions import conventions
 from fdllm.models.denoiser import Denoiser
 from fdllm.models.family import CheckpointError, Config, Family
+from fdllm.models.native import aligned, as_written, native
+from fdllm.models.parallel import check_processes, shares
 from fdllm.models.spec import Spec
 
 BUILT_IN = {"tiny": Path(__file__).parent.parent / "tiny" / "weights"}
@@ -34,7 +36,13 @@ _WANTED = f"give a folder, a hub id or one of {', '.join(BUILT_IN)}"
 
 
 def load(
-    path: str, *, dtype: str = "auto", device: str = "auto", family: str | Family | None = None, **overrides: Any
+    path: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    tp: int = 1,
+    family: str | Family | None = None,
+    **overrides: Any,
 ) -> Denoiser:
     """Load a model by hub id, folder or built-in name.
 
@@ -42,6 +50,7 @@ def load(
         path: such as `GSAI-ML/LLaDA-8B-Instruct`, `./checkpoint` or `tiny`.
         dtype: `float32`, `bfloat16` ..., or `auto`: what config.json says, else float32.
         device: `cpu`, `cuda`, `cuda:1` ..., or `auto`: cuda where there is one.
+        tp: processes that share the model, started by `torchrun`; all must load and decode the same.
         family: how to read it, registered or made on the spot; unless given, the one registered
             for `architectures[0]` of its config.json.
         overrides: fields of `Spec` (mask_id, eos_ids, block_length ...), and `attention`, the
@@ -49,31 +58,39 @@ def load(
 
     Raises:
         CheckpointError: no such checkpoint, an unknown family, a config the backbone cannot
-            compute, or keys missing, left over or of another shape.
-        SettingError: an override, dtype or device that is wrong, or an override that is needed,
-            because the checkpoint does not say it.
+            compute, keys missing, left over or of another shape, or a model that cannot be shared.
+        SettingError: an override, dtype, device or tp that is wrong, or an override that is
+            needed, because the checkpoint does not say it.
 
     """
     attention: AttentionBackend = build(
         "attention", overrides.pop("attention", "sdpa"), AttentionBackend, "model.attention"
     )
-    target = _device(device)
-    source = str(BUILT_IN.get(path, path))
-    with _quiet():
-        config = _config(source, path)
-        chosen = family if isinstance(family, Family) else _family(family, config, path)
+    check_processes(tp, device)
+    target = _device(device) if tp == 1 else None
+    source = _source(path)
+    with quiet():
+        config = read_config(path)
+        found = family if isinstance(family, Family) else _family(architecture(family, config, path), path)
+        chosen = as_written(found, config)
         tokenizer = _tokenizer(source, path, chosen)
-        generation = _generation(source)
+        generation = generation_config(path)
         spec = conventions(chosen, config, generation, tokenizer, path, _unknown_refused(overrides))
-        module = _module(source, path, chosen, config, _dtype(dtype, config))
+        module = _module(source, path, chosen, config, _dtype(dtype, config), tp)
+    # a share is read to where it belongs
+    placed = module if target is None else aligned(module.to(target))
     recommended = _recommended(chosen, generation, spec)
     return (chosen.denoiser or BackboneDenoiser)(
-        module.to(target), spec, name=path, tokenizer=tokenizer, attention=attention, defaults=recommended
+        placed, spec, name=path, tokenizer=tokenizer, attention=attention, defaults=recommended
     )
 
 
+def _source(path: str) -> str:
+    return str(BUILT_IN.get(path, path))
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' advice out of the way (its errors are ours), and its progress bar where nobody watches."""
     level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -82,6 +99,8 @@ def _quiet() -> Iterator[None]:
     try:
         # published configs are of transformers 4, whose names it warns of
         with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            # of initial values, which the checkpoint replaces
+            warnings.filterwarnings("ignore", message="DTensor random operators")
             yield
     finally:
         logging.set_verbosity(level)
@@ -89,7 +108,14 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _config(source: str, path: str) -> Config:
+def read_config(path: str) -> Config:
+    """Read config.json.
+
+    Raises:
+        CheckpointError: no such checkpoint, or it has none.
+
+    """
+    source = _source(path)
     if Path(source).exists() and not (Path(source) / "config.json").is_file():
         raise CheckpointError(f"model.path: {path!r} has no config.json; give the folder of a checkpoint")
     try:
@@ -102,10 +128,16 @@ def _config(source: str, path: str) -> Config:
     return config
 
 
-def _family(given: str | None, config: Config, path: str) -> Family:
-    name = given or next(iter(config.get("architectures") or []), None)
+def architecture(given: str | None, config: Config, path: str) -> str:
+    """Give the name its family is registered under: what is given, what was converted, or `architectures[0]`."""
+    written = native(config)
+    name = given or (written.architecture if written else next(iter(config.get("architectures") or []), None))
     if name is None:
         raise CheckpointError(f"model.path: config.json of {path!r} names no architectures, so its family is unknown")
+    return str(name)
+
+
+def _family(name: str, path: str) -> Family:
     try:
         family = registry.load("models", name)
     except registry.UnknownNameError as error:
@@ -125,7 +157,7 @@ def _unknown_refused(overrides: dict[str, Any]) -> dict[str, Any]:
     for key in overrides:
         if key not in Spec.model_fields:
             known = ", ".join(["family", "attention", *Spec.model_fields])
-            raise SettingError(f"model.{key}: no such key; known keys: path, dtype, device, {known}")
+            raise SettingError(f"model.{key}: no such key; known keys: path, dtype, device, tp, {known}")
     return overrides
 
 
@@ -146,13 +178,14 @@ def _device(device: str) -> torch.device:
         raise SettingError(f"model.device: cannot use {device!r}: {str(error).splitlines()[0]}") from error
 
 
-def _module(source: str, path: str, family: Family, config: Config, dtype: torch.dtype) -> Any:
+def _module(source: str, path: str, family: Family, config: Config, dtype: torch.dtype, tp: int) -> Any:
     backbone = getattr(transformers, family.backbone) if isinstance(family.backbone, str) else family.backbone()
     try:
-        settings = backbone.config_class(**{"is_causal": False, "use_cache": False, **family.settings(config)})
+        settings = backbone.config_class(**family.settings(config), is_causal=family.is_causal, use_cache=False)
     except StrictDataclassError as error:
         cause = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"config.json: {re.sub('^[A-Za-z]+Error: ', '', cause)}") from error
+    distributed = shares(tp, family, backbone, settings, path)
     try:
         module, info = backbone.from_pretrained(
             source,
@@ -162,6 +195,7 @@ def _module(source: str, path: str, family: Family, config: Config, dtype: torch
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **distributed,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         # transformers points at a report, which is kept out of the way
@@ -197,7 +231,7 @@ def _has(source: str, name: str) -> bool:
     return found is not None
 
 
-def _generation(source: str) -> Config:
+def generation_config(path: str) -> Config:
     """Read generation_config.json; empty where there is none."""
-    found = cached_file(source, "generation_config.json", _raise_exceptions_for_missing_entries=False)
+    found = cached_file(_source(path), "generation_config.json", _raise_exceptions_for_missing_entries=False)
     return {} if found is None else json.loads(Path(found).read_text())
