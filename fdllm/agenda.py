@@ -38,6 +38,10 @@ class Agenda:
         """Steps of a window: the policy's bound, those of its plan, or at most one a slot."""
         return self.bounds[block] or len(self.due[block]) or len(self.windows[block])
 
+    def limit(self, block: int) -> int:
+        """Steps after which a window is full whatever the policy does: its bound, or one a slot."""
+        return self.bounds[block] or len(self.windows[block])
+
 
 def agenda(schedule: Schedule, policy: UnmaskingPolicy, spec: Spec, prompt: int, num_new: int) -> Agenda:
     """Plan the response to a prompt of `prompt` slots.

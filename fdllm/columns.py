@@ -7,6 +7,9 @@ from torch import Tensor
 
 from fdllm.types import Port
 
+# of the slots of the window, of the row, of the window's logits
+CARRIED = ("B W", "B 1", "B W V")
+
 
 @dataclass(frozen=True)
 class Column:

@@ -41,7 +41,7 @@ class Decoder:
         self.parts = replace(parts, planned=self._agenda(0).planned)
         self.compiled = compile_step(self.parts, plan.cache)
         self._loop = Loop(
-            parts.denoiser, plan.cache, cache(self._agenda), plan.max_new_tokens, plan.stop_at_eos, parts.policy.revokes
+            parts.denoiser, plan.cache, cache(self._agenda), plan.max_new_tokens, plan.stop_at_eos, parts.policy
         )
 
     def _agenda(self, prompt: int) -> Agenda:
@@ -143,7 +143,7 @@ class Decoder:
         text = None if tokenizer is None else [tokenizer.decode(ids) for ids in completions]
         stats = run.stats()
         trace = run.trace if run.traced else None
-        return Generation(run.tokens, completions, text, stats.nfe, run.row_nfe, stats, trace)
+        return Generation(run.tokens, completions, text, stats.nfe, run.accounts.row_nfe, stats, trace)
 
     def _events(self, run: Run) -> Iterator[Event]:
         for moment in run.steps():
@@ -161,7 +161,7 @@ class Decoder:
         provisional[inside] = moment.values["candidate"][0].cpu().where(still_open[inside], tokens[inside])
         pieces = [self._piece(part, flag) for part, flag in _runs(tokens.tolist(), still_open.tolist())]
         settled = pieces[0] if not bool(still_open[0]) else ""
-        nfe = sum(run.forwards.values())
+        nfe = run.accounts.nfe
         return Event(tokens, still_open, provisional, settled, "".join(pieces), nfe, False, None)
 
     def _piece(self, ids: list[int], is_open: bool) -> str:

@@ -5,7 +5,6 @@ device once a step, to know which rows still have an open slot. A row whose wind
 for the others; a row that is done leaves the batch.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from fdllm.accounts import Accounts
 from fdllm.agenda import Agenda
 from fdllm.caches.base import CachePolicy
 from fdllm.canvas import Canvas, start
@@ -24,8 +24,13 @@ from fdllm.generation import Stats
 from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed
 from fdllm.noise import keys, random_ids
-from fdllm.planning import Planned, Planner
+from fdllm.planning import Planner
+from fdllm.policies.base import UnmaskingPolicy
 from fdllm.trace import Move, Place, moves
+
+
+class ProgressError(ValueError):
+    """A policy does not fill its windows; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Loop:
         agenda: prompt length to the windows of a response and the commits due in them.
         num_new: slots of the response.
         stop_at_eos: a row is done when an eos stands with no open slot before it.
-        revokes: the policy may reopen slots, so an eos counts only in a full window.
+        policy: the rule; where it may reopen slots, an eos counts only in a full window.
 
     """
 
@@ -47,7 +52,7 @@ class Loop:
     agenda: Callable[[int], Agenda]
     num_new: int
     stop_at_eos: bool
-    revokes: bool
+    policy: UnmaskingPolicy
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,6 @@ class Run:
     seed: int
     traced: bool = False
     trace: list[Move] = field(default_factory=list)
-    forwards: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    decode_seconds: float = 0.0
-    rows: int = 0
-    head_rows: int = 0
 
     def __post_init__(self) -> None:
         """Lay out the canvas and plan every row; nothing is computed yet."""
@@ -83,13 +83,14 @@ class Run:
         self.canvas = start(self.prompts, self.row_ids, self.loop.num_new, blanks, self.compiled.columns, model.device)
         self.store: Store | None = None
         self.tokens = blanks
-        self.row_nfe = [0] * len(self.prompts)
+        self.accounts = Accounts(model.device, [0] * len(self.prompts))
         self.planner = Planner(model.spec, self.loop.cache)
         self.agendas = [self.loop.agenda(len(prompt)) for prompt in self.prompts]
 
     def steps(self) -> Iterator[Moment]:
         """Run to the end, one step at a time."""
-        begun = self._now()
+        now = self.accounts.now
+        begun = now()
         if self.loop.cache.stores:
             self.store = self.loop.denoiser.new_store(len(self.prompts), self.canvas.tokens.shape[1])
         for block in count():
@@ -98,28 +99,37 @@ class Run:
                 break
             self._begin_block()
             waiting = [False] * len(self.canvas.rows)
+            limit = max(self.agendas[row].limit(block) for row in self.canvas.rows)
             for index in count():
                 if all(waiting):
                     break
+                if index >= limit:
+                    raise ProgressError(self._stuck())
                 moment = self._step(block, index, waiting)
                 full, done = self._status(moment)
                 self._leave(done)
                 waiting = [flag for flag, gone in zip(full, done, strict=True) if not gone]
-                self.decode_seconds += self._now() - begun
+                self.accounts.decode_seconds += now() - begun
                 yield moment
-                begun = self._now()
-        self.decode_seconds += self._now() - begun
+                begun = now()
+        self.accounts.decode_seconds += now() - begun
 
     def stats(self) -> Stats:
         """Counts and times so far."""
-        visible = sum(len(self.completion(row)) for row in range(len(self.prompts)))
-        return Stats(self.forwards, self.seconds, self.decode_seconds, self.rows, self.head_rows, visible)
+        return self.accounts.stats(sum(len(self.completion(row)) for row in range(len(self.prompts))))
 
     def completion(self, row: int) -> list[int]:
         """Response ids of a row up to, not including, the first eos."""
         ids: list[int] = self.tokens[row].tolist()
         ends = (i for i, token in enumerate(ids) if token in self.loop.denoiser.spec.eos_ids)
         return ids[: next(ends, len(ids))]
+
+    def _stuck(self) -> str:
+        policy = self.loop.policy
+        return (
+            f"{policy!r}: a window still has open slots after every step it was granted; a rule with progresses = True "
+            "must commit an open slot of each row in every step"
+        )
 
     def _blanks(self) -> Tensor:
         """What the response holds before anything is decided, int64[B num_new] on the CPU."""
@@ -142,7 +152,7 @@ class Run:
 
     @torch.inference_mode()
     def _step(self, block: int, index: int, waiting: list[bool]) -> Moment:
-        begun = self._now()
+        begun = self.accounts.now()
         windows = [self.agendas[row].windows[block] for row in self.canvas.rows]
         slots = [range(p + w.start, p + w.stop) for p, w in zip(self.canvas.prompts, windows, strict=True)]
         planned = self.planner.plan(self.canvas, slots, block, index, waiting)
@@ -150,19 +160,13 @@ class Run:
         given = self._given(planned.feed, block, index)
         values = program(**{name: given[name]() for name in program.graph.inputs})
         self._take_state(planned.feed, values)
-        self._count(planned)
+        running = [row for row, plan in zip(self.canvas.rows, planned.plans, strict=True) if plan is not None]
+        self.accounts.count(planned.phase, planned.feed.rows, planned.feed.picks.numel(), running)
         if self.traced:
-            at = Place(sum(self.forwards.values()) - 1, planned.phase, block, index)
+            at = Place(self.accounts.nfe - 1, planned.phase, block, index)
             self.trace += moves(at, self.canvas.rows, windows, planned.plans, values)
-        self.seconds[planned.phase] = self.seconds.get(planned.phase, 0.0) + self._now() - begun
+        self.accounts.spend(planned.phase, begun)
         return Moment(self.canvas, windows, values)
-
-    def _count(self, planned: Planned) -> None:
-        self.rows += planned.feed.rows
-        self.head_rows += planned.feed.picks.numel()
-        self.forwards[planned.phase] = self.forwards.get(planned.phase, 0) + 1
-        for row, plan in zip(self.canvas.rows, planned.plans, strict=True):
-            self.row_nfe[row] += plan is not None
 
     def _given(self, now: Feed, block: int, index: int) -> dict[str, Callable[[], Any]]:
         """What a program may read, made only when it does."""
@@ -218,7 +222,7 @@ class Run:
         if self.loop.stop_at_eos and spec.eos_ids:
             ends = torch.isin(canvas.tokens.gather(1, at), torch.tensor(spec.eos_ids, device=at.device))
             done = (ends & ~still_open & (still_open.cumsum(-1) == 0)).any(-1)
-            done = done & full if self.loop.revokes else done
+            done = done & full if self.loop.policy.revokes else done
         waiting, over = torch.stack([full, done]).tolist()
         return waiting, over
 
@@ -245,9 +249,3 @@ class Run:
                     first = int(ends.int().argmax())
                     row = torch.cat([row[:first], row[first].expand(len(row) - first)])
             self.tokens[self.canvas.rows[i]] = row
-
-    def _now(self) -> float:
-        """Wall time in seconds, with the device done."""
-        if self.loop.denoiser.device.type == "cuda":
-            torch.cuda.synchronize(self.loop.denoiser.device)
-        return time.perf_counter()

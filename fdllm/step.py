@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fdllm.attention.base import AttentionBackend
+from fdllm.graph import PortError
 from fdllm.models.denoiser import Denoiser
 from fdllm.noise import random_ids, uniform
 from fdllm.ranking import best, ranks
@@ -103,20 +104,24 @@ def chance(noise: NoiseKey) -> Uniform:
     return uniform(noise, -1)
 
 
-def legal(masked: Mask, commit: Mask) -> Mask:
-    """Commit open slots only, bool[B W]."""
+def legal(open_slots: CanvasMask, window: Slots, commit: Mask) -> Mask:
+    """Commit open slots only, bool[B W]; they are read from the canvas, not from what a policy was handed."""
+    masked = open_slots.gather(1, window)
+    if commit.shape != masked.shape:
+        got, wanted = tuple(commit.shape), tuple(masked.shape)
+        raise PortError(f"the policy's commit has shape {got}; wanted {wanted}, the shape of masked")
     return masked & commit
 
 
-def at_least_one(masked: Mask, commit: Mask, confidence: Probability) -> Mask:
-    """Commit open slots only, and the most confident one (leftmost of equals) of a row where none is chosen."""
-    chosen = masked & commit
+def at_least_one(open_slots: CanvasMask, window: Slots, commit: Mask, confidence: Probability) -> Mask:
+    """`legal`, and the most confident open slot (leftmost of equals) of a row where none is chosen."""
+    masked, chosen = open_slots.gather(1, window), legal(open_slots, window, commit)
     return chosen | (masked & ~chosen.any(-1, keepdim=True) & (ranks(masked, confidence) == 0))
 
 
-def all_at_last(masked: Mask, commit: Mask, step: StepCount, steps: StepCount) -> Mask:
-    """Commit open slots only, and at the last step of the window whatever is open."""
-    return masked & (commit | (step + 1 >= steps))
+def all_at_last(open_slots: CanvasMask, window: Slots, commit: Mask, step: StepCount, steps: StepCount) -> Mask:
+    """`legal`, and at the last step of the window whatever is open."""
+    return legal(open_slots, window, commit | (step + 1 >= steps))
 
 
 def bounded(masked: Mask, committed: Mask, reopen: Mask) -> Mask:

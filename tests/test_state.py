@@ -7,10 +7,24 @@ import torch
 from torch import Tensor
 
 import fdllm
+from fdllm.graph import PortError
+from fdllm.loop import ProgressError
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.ranking import ranks
 from fdllm.testing import check_decoding, check_policy, random_model
-from fdllm.types import Count, Entropy, Fraction, Mask, Port, Probability, StepCount, Tokens, Uniform
+from fdllm.types import (
+    CanvasTokens,
+    Count,
+    Entropy,
+    Fraction,
+    Logits,
+    Mask,
+    Port,
+    Probability,
+    StepCount,
+    Tokens,
+    Uniform,
+)
 
 Age = Annotated[Tensor, Port("B W", "int64", "step")]
 Best = Annotated[Tensor, Port("B 1", "float", "probability")]
@@ -236,3 +250,62 @@ def test_a_schedule_of_temperatures_is_told_the_step():
         ValueError, match=r"top_p and top_k cut at the sampling temperature, which Linear\(start=0.8, end=0.4\) changes"
     ):
         fdllm.compile(model, temperature="linear", top_k=3, **how)
+
+
+class Idle(UnmaskingPolicy):
+    progresses: ClassVar = True
+
+    def __call__(self, masked: Mask) -> Mask:
+        return masked & False
+
+
+def test_a_policy_that_breaks_its_word_ends_with_its_name():
+    decoder = fdllm.compile(random_model(), policy=Idle(), max_new_tokens=4, block_length=2)
+    with pytest.raises(ProgressError, match=r"Idle\(\): a window still has open slots after every step it was granted"):
+        decoder.generate([[1, 2], [3]])
+
+
+class Meddles(UnmaskingPolicy):
+    """Commit whatever it likes, after opening every slot in what it was handed."""
+
+    def __call__(self, masked: Mask, step: StepCount) -> Mask:
+        chosen = masked & (step % 2 == 0)
+        masked.fill_(True)
+        return masked & (chosen | (step % 2 == 1))
+
+
+def test_legality_does_not_hang_on_what_a_policy_does_to_its_inputs():
+    decoder = fdllm.compile(random_model(), policy=Meddles(), max_new_tokens=6, block_length=6, stop_at_eos=False)
+    decided = [slot for move in decoder.generate([[1, 2]], trace=True).trace for slot in move.committed]
+    assert sorted(decided) == list(range(6))
+
+
+class Narrow(UnmaskingPolicy):
+    def __call__(self, masked: Mask) -> Mask:
+        return masked[:, :1]
+
+
+def test_a_choice_of_another_shape_is_refused():
+    with pytest.raises(PortError, match=r"commit has shape \(1, 1\); wanted \(1, 4\), the shape of masked"):
+        fdllm.compile(random_model(), policy=Narrow(), max_new_tokens=4).generate([[1, 2]])
+
+
+class Backwards(UnmaskingPolicy):
+    def __call__(self, masked: Mask, previous_canvas: CanvasTokens) -> Mask:
+        return masked
+
+
+class Drifting(UnmaskingPolicy):
+    """Commit the slots whose likeliest id leads by more than a step ago, from the logits themselves."""
+
+    def __call__(self, masked: Mask, logits: Logits, previous_logits: Logits) -> Mask:
+        if previous_logits.numel() == 0:
+            return masked & False
+        return masked & (logits.amax(-1) > previous_logits.amax(-1))
+
+
+def test_what_cannot_be_carried_is_refused_and_logits_can():
+    message = r"'previous_canvas' would carry int64\[B N\] token id from step to step; wanted one of the dims B W"
+    with pytest.raises(PortError, match=message):
+        fdllm.compile(random_model(), policy=Backwards())
+    check_decoding(policy=Drifting())

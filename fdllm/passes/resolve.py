@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from fdllm import registry, step
-from fdllm.columns import Column
+from fdllm.columns import CARRIED, Column
 from fdllm.graph import Graph, Node, PortError, node
 from fdllm.passes.engine import engine, taken
 from fdllm.policies.base import UnmaskingPolicy
@@ -122,13 +122,19 @@ def _signal(name: str) -> Node:
 def _columns(graph: Graph, policy: UnmaskingPolicy) -> dict[str, Column]:
     """State carried across steps: the policy's own columns, and every `previous_<value>` that is read."""
     ports = graph.ports()
-    columns = {name: Column(ports[f"next_{name}"], fill) for name, fill in policy.columns.items()}
+    columns = {name: _column(name, ports[f"next_{name}"], fill) for name, fill in policy.columns.items()}
     for reader in graph.nodes:
         for value in reader.reads:
             source = value.removeprefix(PREVIOUS)
             if value != source and value not in columns and source in ports:
-                columns[value] = Column(ports[source], _nothing_yet(ports[source]))
+                columns[value] = _column(value, ports[source], _nothing_yet(ports[source]))
     return columns
+
+
+def _column(name: str, port: Port, fill: float) -> Column:
+    if port.dims not in CARRIED:
+        raise PortError(f"{name!r} would carry {port} from step to step; wanted one of the dims {', '.join(CARRIED)}")
+    return Column(port, fill)
 
 
 def _nothing_yet(port: Port) -> float:

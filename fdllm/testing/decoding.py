@@ -80,7 +80,7 @@ def check_decoding(
         assert out.tokens.tolist() == [tokens for tokens, _ in expected], f"{rule!r}: tokens differ from the reference"
         assert out.nfe >= max(nfe for _, nfe in expected), f"{rule!r}: fewer forwards than the longest row needs"
         ways = [agenda(cut, rule, model.spec, len(prompt), num_new) for prompt in prompts]
-        most = max(sum(map(way.num_steps, range(len(way.windows)))) for way in ways)
+        most = max(sum(map(way.limit, range(len(way.windows)))) for way in ways)
         assert max(out.row_nfe) <= most, f"{rule!r}: more forwards than its windows have steps"
         check_result(out.tokens, model.spec, f"{rule!r}")
 
