@@ -147,7 +147,8 @@ def test_a_broken_schedule():
 @final
 class Unscaled(AttentionBackend):
     def __call__(self, q, k, v, visible, scale):
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=1.0, enable_gqa=True)
+        mask = None if visible is None else visible.mask
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0, enable_gqa=True)
 
 
 def test_a_broken_attention_backend():
