@@ -16,8 +16,8 @@ class Visibility:
     """The keys each query sees: those of its range that are chosen.
 
     Attributes:
-        starts: first key of the range, int32[B R], or [B 1] where all queries of a row see the same.
-        ends: one behind its last key, like `starts`; a range may be empty.
+        starts: first key of the range, int32[B R], or [B 1] where it is the same for all queries of a row.
+        ends: one behind its last key, int32[B R] or [B 1]; a range may be empty.
         num_keys: N, the slots that are keys at all; 0 <= start and end <= N.
         chosen: slots of the row that are keys, bool[B N]; None where the ranges say all.
 

@@ -48,9 +48,13 @@ class Report:
 
 
 def specimens() -> Iterator[Launch]:
-    """Gather the launches of every kernel that has a Triton form."""
+    """Gather the launches of every kernel that has a Triton form, equal ones once."""
+    seen = set()
     for file in sorted(Path(__file__).parent.glob("*/triton.py")):
-        yield from import_module(f"fdllm.kernels.{file.parent.name}.triton").specimens()
+        for launch in import_module(f"fdllm.kernels.{file.parent.name}.triton").specimens():
+            if str(launch) not in seen:
+                yield launch
+            seen.add(str(launch))
 
 
 def compiled(launch: Launch, target: int) -> Report:

@@ -4,10 +4,14 @@ Every kernel's `triton.py` makes its launches in one place and offers `specimens
 over tensors on the meta device, which `fdllm.kernels.aot` compiles.
 """
 
+import inspect
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
+
+KINDS = {"float": "fp", "bfloat": "bf", "int": "i", "uint": "u", "bool": "i1"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Launch:
 
     def types(self) -> dict[str, str]:
         """Write the type of each parameter as the compiler wants it: `*bf16`, `i32`, `fp32` or `constexpr`."""
-        return {p.name: _type(self.arguments[p.name], p.is_constexpr) for p in self.kernel.params}
+        parameters = inspect.signature(self.kernel.fn).parameters.values()
+        return {p.name: _type(self.arguments[p.name], p.annotation.__name__ == "constexpr") for p in parameters}
 
     def constants(self) -> dict[str, Any]:
         """Give the values that are compiled in: constants, numbers that are 1, pointers that are None."""
@@ -49,18 +54,30 @@ class Launch:
 
     def divisible(self) -> tuple[int, ...]:
         """Name the parameters, by place, that are multiples of 16: allocated tensors and some numbers."""
-        values = [(i, self.arguments[name]) for i, (name, kind) in enumerate(self.types().items()) if kind != "constexpr"]
-        return tuple(i for i, value in values if isinstance(value, Tensor) or (isinstance(value, int) and value % 16 == 0))
+        values = [None if kind == "constexpr" else self.arguments[name] for name, kind in self.types().items()]
+        return tuple(place for place, value in enumerate(values) if _is_divisible(value))
+
+
+def strides(x: Tensor, *names: str) -> dict[str, int]:
+    """Name the strides of a tensor, as arguments."""
+    return dict(zip(names, x.stride(), strict=True))
+
+
+def power_of_two(n: int) -> int:
+    """Round up to a power of two: the sizes a tile may have."""
+    return 1 << max(n - 1, 0).bit_length()
 
 
 def _type(value: Any, is_constant: bool) -> str:
     if is_constant or value is None or (isinstance(value, int) and value == 1):
         return "constexpr"
     if isinstance(value, Tensor):
-        kinds = {"float": "fp", "bfloat": "bf", "int": "i", "uint": "u", "bool": "i1"}
-        name = str(value.dtype).removeprefix("torch.")
-        return "*" + kinds[name.rstrip("0123456789")] + name.lstrip("bfloatuin")
+        return "*" + re.sub(r"[a-z]+", lambda word: KINDS[word[0]], str(value.dtype).removeprefix("torch."))
     return "fp32" if isinstance(value, float) else "i32" if abs(value) < 2**31 else "i64"
+
+
+def _is_divisible(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, int) and value % 16 == 0)
 
 
 def _short(value: Any) -> str:

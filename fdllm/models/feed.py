@@ -101,7 +101,6 @@ def _visible(spec: Spec, plans: list[Rows | None], slots: Tensor, lengths: list[
     ends = torch.tensor([[min(e.stop, n)] for e, n in zip(ranges, lengths, strict=True)], dtype=torch.int32)
     if causal:
         ends = ends.minimum((slots // spec.block_length + 1) * spec.block_length).int()
-        starts = starts.expand_as(ends)
     chosen = None if ranges == shown else torch.stack([_among(each, num_slots) for each in shown])
     return Visibility(starts, ends, num_slots, chosen)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fdllm.kernels.launch import power_of_two
+
 MAX_SPLITS = 32
 MIN_SPLIT_KEYS = 128
 
@@ -28,19 +30,16 @@ class Tiling:
     stages: int
 
 
-def power_of_two(n: int) -> int:
-    """Round up to a power of two."""
-    return 1 << max(n - 1, 0).bit_length()
+# bytes of a number, head dim: most rows and keys of a tile that compile without spills (`fdllm.kernels.aot`)
+TILES = {(2, 64): (128, 64), (2, 128): (64, 64), (2, 256): (64, 32), (2, 512): (16, 32), (8, 128): (16, 32)}
 
 
 def tiling(pairs: int, rows: int, keys: int, width: int, itemsize: int, processors: int) -> Tiling:
     """Choose a cut.
 
-    Rows are taken in tiles as large as registers allow, so that a tile of keys is read for as many
-    rows as it can serve: 64 rows of half precision with heads up to 128 wide, 128 where the window
-    is longer than one such tile, a half for each doubling of width or of the size of a number. If
-    the tiles are fewer than the processors, the keys are split between programs (flash-decoding)
-    until the processors are busy or a share would fall under 128 keys.
+    Tiles are as large as the registers allow. Where they are fewer than the processors, the keys
+    are split between programs until the processors are busy or a share would fall under 128 keys:
+    a window of few rows is split, a long one only tiled.
 
     Args:
         pairs: B x G, rows of the batch times key heads; each is a problem of its own.
@@ -52,12 +51,12 @@ def tiling(pairs: int, rows: int, keys: int, width: int, itemsize: int, processo
 
     """
     block_width = power_of_two(max(width, 16))
-    shrink = max(block_width // 128, 1) * (2 if itemsize > 2 else 1) * (2 if itemsize > 4 else 1)
-    most = max((128 if rows > 64 else 64) // shrink, 16)
-    block_rows = min(power_of_two(max(rows, 16)), most)
-    block_keys = max(64 // shrink, 16)
+    fits = (tile for (size, wide), tile in TILES.items() if itemsize <= size and block_width <= wide)
+    most_rows, block_keys = next(fits, (16, 16))
+    block_rows = min(power_of_two(max(rows, 16)), most_rows)
     programs = pairs * -(-rows // block_rows)
     splits = 1
     while splits < MAX_SPLITS and programs * splits < processors and keys >= 2 * splits * MIN_SPLIT_KEYS:
         splits *= 2
-    return Tiling(block_rows, block_keys, block_width, splits, 8 if block_rows >= 128 else 4, 2)
+    warps = 8 if itemsize > 2 or block_rows >= 64 or block_width > 128 else 4
+    return Tiling(block_rows, block_keys, block_width, splits, warps, 2)

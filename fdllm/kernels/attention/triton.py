@@ -19,26 +19,25 @@ import triton.language as tl
 from torch import Tensor
 
 from fdllm.kernels.attention.tiling import Tiling, tiling
-from fdllm.kernels.dot import dot
-from fdllm.kernels.launch import Launch
+from fdllm.kernels.dot import REALS, dot
+from fdllm.kernels.launch import Launch, strides
 from fdllm.visibility import Visibility
 
 LOG2_E = math.log2(math.e)
-REALS = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 @triton.jit
 def _fold(
-    acc, total, top, b_q, start, end, p_k, p_v, p_chosen, k_n, v_n, in_width, at, first, last,
+    acc, total, top, b_q, start, end, p_k, p_v, p_chosen, k_n, v_n, c_n, in_width, at, low, last,
     SCALE: tl.constexpr, CHECKED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, REAL: tl.constexpr,
 ):  # fmt: skip
     """Fold one tile of keys into the running softmax: sum of weighted values, sum of weights, largest score."""
     key = at + tl.arange(0, BN)
     live = tl.full([BN], True, tl.int1)
     if CHECKED:
-        live = (key >= first) & (key < last)
+        live = (key >= low) & (key < last)
         if p_chosen is not None:
-            live &= tl.load(p_chosen + key, mask=live, other=0) != 0
+            live &= tl.load(p_chosen + key * c_n, mask=live, other=0) != 0
     b_k = tl.load(p_k + key[None, :] * k_n, mask=in_width[:, None] & live[None, :], other=0.0)  # [BD, BN]
     scores = dot(b_q, b_k, tl.zeros([BM, BN], REAL), REAL) * SCALE  # [BM, BN]
     if CHECKED:
@@ -57,8 +56,8 @@ def _fold(
 @triton.jit
 def attend_kernel(
     q, k, v, starts, ends, chosen, out, mass,
-    q_b, q_h, q_r, q_d, k_b, k_g, k_n, k_d, v_b, v_g, v_n, v_d, s_b, s_r, c_b,
-    num_rows, num_keys, num_groups, num_out,
+    q_b, q_h, q_r, q_d, k_b, k_g, k_n, k_d, v_b, v_g, v_n, v_d,
+    s_b, s_r, e_b, e_r, c_b, c_n, num_rows, num_keys, num_groups, num_out,
     GROUP: tl.constexpr, WIDTH: tl.constexpr, SCALE: tl.constexpr, SPLITS: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, REAL: tl.constexpr,
 ):  # fmt: skip
@@ -78,14 +77,16 @@ def attend_kernel(
     end = start + num_keys
     if starts is not None:
         start = tl.load(starts + batch * s_b + query * s_r, mask=inside, other=0)
-        end = tl.load(ends + batch * s_b + query * s_r, mask=inside, other=0)
-    # [first, last) is what some row of the tile sees, [left, right) what all of them see
+        end = tl.load(ends + batch * e_b + query * e_r, mask=inside, other=0)
+    # what some row of the tile sees is [low, last), shared in whole tiles of keys from `first` on
     some = inside & (start < end)
-    first = tl.min(tl.where(some, start, num_keys)) // BN * BN
+    low = tl.min(tl.where(some, start, num_keys))
+    first = low // BN * BN
     last = tl.max(tl.where(some, end, 0))
     share = tl.cdiv(tl.cdiv(tl.maximum(last - first, 0), BN), SPLITS) * BN
     first += share * tl.program_id(1)
     last = tl.minimum(first + share, last)
+    # what all of them see, in whole tiles, is [left, right): no comparisons there
     left = tl.cdiv(tl.maximum(tl.max(tl.where(inside, start, 0)), first), BN) * BN
     right = tl.minimum(tl.min(tl.where(inside, end, num_keys)), last) // BN * BN
     if right <= left or chosen is not None:
@@ -102,15 +103,13 @@ def attend_kernel(
     acc = tl.zeros([BM, BD], REAL)
     total = tl.zeros([BM], REAL)
     top = tl.full([BM], -float("inf"), REAL)
-    for at in range(first, left, BN):
-        acc, total, top = _fold(acc, total, top, b_q, start, end, p_k, p_v, p_chosen, k_n, v_n, in_width, at,
-                                first, last, SCALE, True, BM, BN, REAL)  # fmt: skip
     for at in range(left, right, BN):
-        acc, total, top = _fold(acc, total, top, b_q, start, end, p_k, p_v, p_chosen, k_n, v_n, in_width, at,
-                                first, last, SCALE, False, BM, BN, REAL)  # fmt: skip
-    for at in range(right, last, BN):
-        acc, total, top = _fold(acc, total, top, b_q, start, end, p_k, p_v, p_chosen, k_n, v_n, in_width, at,
-                                first, last, SCALE, True, BM, BN, REAL)  # fmt: skip
+        acc, total, top = _fold(acc, total, top, b_q, start, end, p_k, p_v, p_chosen, k_n, v_n, c_n, in_width, at,
+                                low, last, SCALE, False, BM, BN, REAL)  # fmt: skip
+    for edge in range(first, last - (right - left), BN):
+        at = tl.where(edge < left, edge, edge + right - left)
+        acc, total, top = _fold(acc, total, top, b_q, start, end, p_k, p_v, p_chosen, k_n, v_n, c_n, in_width, at,
+                                low, last, SCALE, True, BM, BN, REAL)  # fmt: skip
 
     total = tl.where(total == 0, 1.0, total)
     acc = acc / total[:, None]
@@ -185,9 +184,9 @@ def planned(
     common = {"num_out": batch * rows * heads, "WIDTH": width, "SPLITS": cut.splits, "BD": cut.block_width}
     arguments = {
         **{"q": q, "k": k, "v": v, "out": parts, "mass": mass, **_seen(visible), **common},
-        **dict(zip(("q_b", "q_h", "q_r", "q_d"), q.stride(), strict=True)),
-        **dict(zip(("k_b", "k_g", "k_n", "k_d"), k.stride(), strict=True)),
-        **dict(zip(("v_b", "v_g", "v_n", "v_d"), v.stride(), strict=True)),
+        **strides(q, "q_b", "q_h", "q_r", "q_d"),
+        **strides(k, "k_b", "k_g", "k_n", "k_d"),
+        **strides(v, "v_b", "v_g", "v_n", "v_d"),
         **{"num_rows": rows, "num_keys": keys, "num_groups": groups, "GROUP": heads // groups},
         **{"SCALE": scale * LOG2_E, "BM": cut.block_rows, "BN": cut.block_keys, "REAL": REALS[real]},
     }
@@ -200,14 +199,16 @@ def planned(
 
 
 def _seen(visible: Visibility | None) -> dict[str, Any]:
-    """Give the ranges and the chosen slots as arguments."""
+    """Give the ranges and the chosen slots as arguments; one range for all queries of a row has stride 0."""
+    names = ("s_b", "s_r", "e_b", "e_r", "c_b", "c_n")
     if visible is None:
-        return {"starts": None, "ends": None, "chosen": None, "s_b": 0, "s_r": 0, "c_b": 0}
+        return {"starts": None, "ends": None, "chosen": None, **dict.fromkeys(names, 0)}
     starts, ends, chosen = visible.starts, visible.ends, visible.chosen
-    assert starts.dtype == ends.dtype == torch.int32 and starts.stride() == ends.stride()
-    s_b, s_r = starts.stride() if starts.shape[1] > 1 else (starts.stride(0), 0)
-    bytes_ = None if chosen is None else chosen.view(torch.uint8)
-    return {"starts": starts, "ends": ends, "chosen": bytes_, "s_b": s_b, "s_r": s_r, "c_b": visible.num_keys}
+    assert starts.dtype == ends.dtype == torch.int32
+    pitch = [step for x in (starts, ends) for step in (x.stride(0), x.stride(1) if x.shape[1] > 1 else 0)]
+    pitch += (0, 0) if chosen is None else chosen.stride()
+    seen = {"starts": starts, "ends": ends, "chosen": None if chosen is None else chosen.view(torch.uint8)}
+    return {**seen, **dict(zip(names, pitch, strict=True))}
 
 
 def _processors(device: torch.device) -> int:
@@ -216,17 +217,16 @@ def _processors(device: torch.device) -> int:
 
 
 def specimens() -> Iterator[Launch]:
-    """Give the launches to compile ahead of time: a window and a long prompt in each dtype, and odd forms."""
-    # rows, dtype, head dim, heads, groups, ranges, chosen
-    half, single = (torch.bfloat16, torch.float16), torch.float32
-    forms = [(rows, dtype, 128, 32, 8, True, False) for rows in (32, 1024) for dtype in (*half, single)]
-    forms += [(32, torch.bfloat16, width, 32, groups, False, False) for width, groups in ((64, 32), (80, 4), (256, 8))]
-    forms += [(1024, torch.bfloat16, 256, 32, 8, True, False), (1, single, 256, 4, 4, True, False)]
-    forms += [(32, dtype, 128, 32, 8, True, True) for dtype in (torch.bfloat16, single)]
-    for rows, dtype, width, heads, groups, ranged, picked in forms:
+    """Give the launches to compile ahead of time: windows and long prompts in each dtype, and odd forms."""
+    half, single = torch.bfloat16, torch.float32
+    # rows, dtype, head dim, heads, key heads
+    forms = [(32, half, 128, 32, 8), (1024, half, 128, 32, 8), (32, torch.float16, 128, 32, 32), (4, half, 128, 32, 8)]
+    forms += [(1024, half, 64, 32, 32), (32, half, 80, 32, 4), (1024, half, 256, 8, 4), (32, half, 512, 8, 1)]
+    forms += [(32, single, 128, 32, 8), (1024, single, 64, 32, 32), (32, single, 256, 8, 4)]
+    for rows, dtype, width, heads, groups in forms:
         q = torch.empty(1, heads, rows, width, dtype=dtype, device="meta")
-        k = torch.empty(1, groups, 2048, width, dtype=dtype, device="meta")
+        k = torch.empty(1, groups, 8192, width, dtype=dtype, device="meta")
         bound = torch.empty(1, rows, dtype=torch.int32, device="meta")
-        chosen = torch.empty(1, 2048, dtype=torch.bool, device="meta") if picked else None
-        visible = Visibility(bound, bound, 2048, chosen) if ranged else None
-        yield from planned(q, k, k, visible, width**-0.5, chosen_cut(q, k, 132))[1]
+        chosen = torch.empty(1, 8192, dtype=torch.bool, device="meta")
+        visible = Visibility(bound, bound, 8192, chosen if rows == 4 else None)
+        yield from planned(q, k, k, None if width == 64 else visible, width**-0.5, chosen_cut(q, k, 132))[1]
