@@ -1,6 +1,7 @@
 """Compile every kernel ahead of time, without a device, and report what each needs: `python -m fdllm.kernels.aot`.
 
-A kernel joins by offering `specimens()`: launches as they happen, over tensors on the meta device.
+A kernel joins by a function `specimens()` in its `triton.py`: launches as they happen, over tensors of
+the meta device.
 """
 
 import re
@@ -85,13 +86,13 @@ def _usage(binary: bytes) -> dict[str, int]:
 
 def main() -> int:
     """Print the table; exit with 1 where a kernel does not fit."""
-    print(f"{'kernel':76} {'sm':>3} {'registers':>9} {'spilled':>8} {'shared':>8}")
+    print(f"{'kernel':84} {'sm':>3} {'registers':>9} {'spilled':>8} {'shared':>8}")
     faults = 0
     for launch in specimens():
         for target in TARGETS:
             report = compiled(launch, target)
             faults += not report.fits
-            print(f"{report.title:76} {target:3} {report.registers:9} {report.spilled:8} {report.shared:8}")
+            print(f"{report.title:84} {target:3} {report.registers:9} {report.spilled:8} {report.shared:8}")
     return int(faults > 0)
 
 

@@ -1,7 +1,7 @@
 """One launch of a kernel as a value: it can run, or be compiled for a device that is not there.
 
-Every kernel's `triton.py` makes its launches in one place and offers `specimens()`, some of them
-over tensors on the meta device, which `fdllm.kernels.aot` compiles.
+Every kernel's `triton.py` makes its launches in one place, and by the same code offers
+`specimens()`, launches over tensors of the meta device, which `fdllm.kernels.aot` compiles.
 """
 
 import inspect
@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 KINDS = {"float": "fp", "bfloat": "bf", "int": "i", "uint": "u", "bool": "i1"}
@@ -41,7 +42,9 @@ class Launch:
 
     def run(self) -> None:
         """Launch it on the device of its tensors."""
-        self.kernel[self.grid](**self.arguments, num_warps=self.warps, num_stages=self.stages)
+        tensor = next(value for value in self.arguments.values() if isinstance(value, Tensor))
+        with torch.cuda.device_of(tensor):
+            self.kernel[self.grid](**self.arguments, num_warps=self.warps, num_stages=self.stages)
 
     def types(self) -> dict[str, str]:
         """Write the type of each parameter as the compiler wants it: `*bf16`, `i32`, `fp32` or `constexpr`."""
