@@ -12,7 +12,7 @@ from fdllm.testing import many
 
 @st.composite
 def plans(draw):
-    """Lengths of rows, and what each computes and shows: nothing said, a range, a stepped one, single slots; or waits."""
+    """Lengths of rows, and what each shows: all, a range, a stepped one, single slots; None for a row that waits."""
     lengths = draw(st.lists(st.integers(2, 9), min_size=1, max_size=3))
     found = []
     for length in lengths:

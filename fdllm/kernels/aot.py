@@ -53,9 +53,10 @@ def specimens() -> Iterator[Launch]:
     seen = set()
     for file in sorted(Path(__file__).parent.glob("*/triton.py")):
         for launch in import_module(f"fdllm.kernels.{file.parent.name}.triton").specimens():
-            if str(launch) not in seen:
+            form = (str(launch), *launch.types().values())
+            if form not in seen:
                 yield launch
-            seen.add(str(launch))
+            seen.add(form)
 
 
 def compiled(launch: Launch, target: int) -> Report:

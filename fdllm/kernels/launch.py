@@ -43,7 +43,7 @@ class Launch:
     def run(self) -> None:
         """Launch it on the device of its tensors."""
         tensor = next(value for value in self.arguments.values() if isinstance(value, Tensor))
-        with torch.cuda.device_of(tensor):
+        with torch.cuda.device_of(tensor):  # type: ignore[no-untyped-call]
             self.kernel[self.grid](**self.arguments, num_warps=self.warps, num_stages=self.stages)
 
     def types(self) -> dict[str, str]:

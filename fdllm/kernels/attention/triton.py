@@ -222,7 +222,12 @@ def specimens() -> Iterator[Launch]:
     # rows, dtype, head dim, heads, key heads
     forms = [(32, half, 128, 32, 8), (1024, half, 128, 32, 8), (32, torch.float16, 128, 32, 32), (4, half, 128, 32, 8)]
     forms += [(1024, half, 64, 32, 32), (32, half, 80, 32, 4), (1024, half, 256, 8, 4), (32, half, 512, 8, 1)]
-    forms += [(32, single, 128, 32, 8), (1024, single, 64, 32, 32), (32, single, 256, 8, 4)]
+    forms += [
+        (32, single, 128, 32, 8),
+        (1024, single, 64, 32, 32),
+        (32, single, 256, 8, 4),
+        (1024, torch.float16, 128, 32, 8),
+    ]
     for rows, dtype, width, heads, groups in forms:
         q = torch.empty(1, heads, rows, width, dtype=dtype, device="meta")
         k = torch.empty(1, groups, 8192, width, dtype=dtype, device="meta")
