@@ -87,11 +87,12 @@ def compile_step(parts: Wiring, cache: CachePolicy, wanted: tuple[str, ...] = ()
         wanted: values to give out besides the state, such as `confidence` for a trace.
 
     Raises:
-        UnsoundError: the cache does not suit the model or the policy.
+        UnsoundError: the cache does not suit the model or the policy, or the backend the device.
         fdllm.graph.PortError: the graph is not well wired.
 
     """
     check_pair(parts, cache)
+    check_device(parts)
     graph, columns = resolve(parts, wanted)
     stages = {"resolve": check(graph, known=known_values(graph))}
     stages["demand"] = demand(stages["resolve"])
@@ -138,3 +139,15 @@ def check_pair(parts: Wiring, cache: CachePolicy) -> None:
             f"{policy!r} reopens slots, but {cache!r} may never recompute slots that saw the revoked tokens; "
             "use cache 'dual', 'prefix' or 'none'"
         )
+
+
+def check_device(parts: Wiring) -> None:
+    """Refuse an attention backend that cannot run where the model is.
+
+    Raises:
+        UnsoundError: says what the backend wants.
+
+    """
+    device = parts.denoiser.device
+    if why := parts.attention.refusal(device):
+        raise UnsoundError(f"attention: {parts.attention!r} cannot run on {device}: it {why}")

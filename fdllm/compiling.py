@@ -62,7 +62,7 @@ def compile(  # noqa: A001 - the public name says what it does
         SettingError: a setting is wrong; the message names its key.
         fdllm.registry.UnknownNameError, fdllm.registry.PluginError: a component cannot be found or used.
         fdllm.graph.PortError: the parts do not fit together.
-        fdllm.compiler.UnsoundError: the cache does not suit the model or the policy.
+        fdllm.compiler.UnsoundError: the cache does not suit the model or the policy, or the backend the device.
 
     """
     denoiser = as_denoiser(model, spec)

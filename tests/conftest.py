@@ -1,4 +1,9 @@
-"""What every test needs: one thread, and the tiny checkpoints by name."""
+"""What every test needs: interpreted kernels, one thread, and the tiny checkpoints by name."""
+
+import os
+
+# before anything imports triton; TRITON_INTERPRET=0 runs kernels on a GPU
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 """Tests of the tests: deliberately broken parts fail the laws, with a message that names the fault."""
 
+from dataclasses import replace
 from typing import ClassVar, NamedTuple, final
 
 import pytest
@@ -147,18 +148,32 @@ def test_a_broken_schedule():
 @final
 class Unscaled(AttentionBackend):
     def __call__(self, q, k, v, visible, scale):
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=1.0, enable_gqa=True)
+        mask = None if visible is None else visible.mask
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0, enable_gqa=True)
 
 
-def test_a_broken_attention_backend():
-    fails(check_attention, Unscaled(), "differs from softmax attention")
+@final
+class SeesEverything(AttentionBackend):
+    def __call__(self, q, k, v, visible, scale):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=True)
+
+
+@final
+class ForgetsTheChosen(AttentionBackend):
+    def __call__(self, q, k, v, visible, scale):
+        mask = None if visible is None else replace(visible, chosen=None).mask
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
+        return out.nan_to_num()
+
+
+@pytest.mark.parametrize("backend", [Unscaled(), SeesEverything(), ForgetsTheChosen()], ids=repr)
+def test_broken_attention_backends(backend):
+    fails(check_attention, backend, "differs from softmax attention")
 
 
 def test_a_broken_pass():
     def swaps_the_rule(graph):
         """Commit every open slot, whatever the policy says."""
-        from dataclasses import replace
-
         nodes = [replace(n, op=lambda masked, *_: masked) if "commit" in n.writes else n for n in graph.nodes]
         return graph.with_nodes(nodes)
 

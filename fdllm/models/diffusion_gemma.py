@@ -22,6 +22,7 @@ from fdllm.models.feed import Feed, feed
 from fdllm.models.spec import Spec
 from fdllm.models.store import SlotLayer, SlotStore
 from fdllm.types import CanvasTokens, Hidden, Logits
+from fdllm.visibility import Visibility
 
 
 @final
@@ -97,15 +98,15 @@ class DiffusionGemmaDenoiser(Denoiser):
 
     def _encoded(self, canvas: Tensor, feed: Feed, store: SlotStore, attention: AttentionBackend) -> Tensor:
         """Run the encoder over the slots of a feed, causally; their K/V overwrite their own in the store."""
-        slots = feed.slots
-        keys, queries = torch.arange(canvas.shape[1], device=slots.device), slots[:, None, :, None]
-        causal = keys <= queries
-        masks = self._masks(causal, causal & (keys > queries - self._text.sliding_window))
+        slots, num_slots = feed.slots, canvas.shape[1]
+        ends = (slots + 1).clamp(max=num_slots).int()
+        near = (slots + 1 - self._text.sliding_window).clamp(min=0).int()
+        full, sliding = (Visibility(starts, ends, num_slots) for starts in (torch.zeros_like(ends), near))
         with attention_by(self._text):
             out = self.module.model.encoder.language_model(
                 input_ids=canvas.gather(1, slots.clamp(max=canvas.shape[1] - 1)),
                 position_ids=slots,
-                attention_mask=masks,
+                attention_mask={"full_attention": full, "sliding_attention": sliding},
                 past_key_values=store.at(feed),
                 backend=attention,
             )
@@ -115,26 +116,28 @@ class DiffusionGemmaDenoiser(Denoiser):
         self, canvas: Tensor, window: Tensor, store: SlotStore, attention: AttentionBackend, previous: Tensor | None
     ) -> Tensor:
         """Run the decoder over the window; its keys are the store's, scratch slot included, then its own."""
-        starts = window[:, :1, None, None]
-        keys = torch.arange(canvas.shape[1] + 1, device=window.device)
-        own = torch.ones(*window.shape[:1], 1, *window.shape[1:] * 2, dtype=torch.bool, device=window.device)
-        seen = (keys < starts).expand(-1, -1, window.shape[1], -1)
+        start, stored = window[:, :1], canvas.shape[1] + 1
+        keys = torch.arange(stored + window.shape[1], device=window.device)
+        own, seen = keys >= stored, keys < start
         # a sliding cache holds one slot less than the width of its window
-        near = seen & (keys > starts - self._text.sliding_window)
+        near = seen & (keys > start - self._text.sliding_window)
         told = previous if previous is not None and previous.numel() else None
         with attention_by(self._text):
             out = self.module.model.decoder(
                 decoder_input_ids=canvas.gather(1, window),
                 decoder_position_ids=window,
-                decoder_attention_mask=self._masks(torch.cat([seen, own], -1), torch.cat([near, own], -1)),
+                decoder_attention_mask={"full_attention": _among(seen | own), "sliding_attention": _among(near | own)},
                 past_key_values=store,
                 self_conditioning_logits=None if told is None else told.to(self.dtype),
                 backend=attention,
             )
         return out.last_hidden_state  # type: ignore[no-any-return]
 
-    def _masks(self, full: Tensor, sliding: Tensor) -> dict[str, Tensor]:
-        return {"full_attention": full, "sliding_attention": sliding}
+
+def _among(chosen: Tensor) -> Visibility:
+    """Show every query of a row the same keys, bool[B N]."""
+    starts = torch.zeros(len(chosen), 1, dtype=torch.int32, device=chosen.device)
+    return Visibility(starts, torch.full_like(starts, chosen.shape[1]), chosen.shape[1], chosen)
 
 
 def _before(feed: Feed, width: int, num_slots: int) -> Feed:

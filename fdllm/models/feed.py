@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fdllm.caches.base import Rows
 from fdllm.models.spec import Spec
+from fdllm.visibility import Visibility
 
 Slots = range | tuple[int, ...]
 
@@ -24,7 +25,7 @@ class Feed:
         slots: slots to compute, int64[B R]; padded with the scratch slot N.
         window: slots of the decode window, int64[B W]; shorter ones are padded with slot 0, never open.
         picks: for each slot of the window, the row of this forward that predicts it, int64[B W].
-        visible: bool[B 1 R N] (R may be 1), or None where every slot is visible.
+        visible: the slots each computed slot may attend to, or None where that is every slot.
         span: the slots as one range, where all rows compute the same contiguous ones; else None.
         lengths: slots each row really has.
         rows: slots computed, padding left out.
@@ -34,7 +35,7 @@ class Feed:
     slots: Tensor
     window: Tensor
     picks: Tensor
-    visible: Tensor | None
+    visible: Visibility | None
     span: range | None
     lengths: tuple[int, ...]
     rows: int
@@ -90,18 +91,24 @@ def _picks(computed: Slots, window: range, shift: bool) -> list[int]:
 
 def _visible(
     spec: Spec, plans: list[Rows | None], slots: Tensor, windows: list[range], lengths: list[int]
-) -> Tensor | None:
+) -> Visibility | None:
     """Say which slots may be attended to, or None where that is all of them."""
-    chosen = {row: plan.visible for row, plan in enumerate(plans) if plan is not None and plan.visible is not None}
-    keys = torch.arange(max(lengths))
-    if not (spec.pattern != "full" or chosen or min(lengths) < len(keys)):
+    num_slots = max(lengths)
+    shown = [plan.visible if plan is not None and plan.visible is not None else range(num_slots) for plan in plans]
+    if spec.pattern == "full" and min(lengths) == num_slots and all(each == range(num_slots) for each in shown):
         return None
-    seen = (keys < torch.tensor(lengths)[:, None])[:, None, None, :]
-    for row, visible in chosen.items():
-        seen[row] &= torch.isin(keys, torch.tensor(list(visible)))
+    ranges = [each if isinstance(each, range) and each.step == 1 else range(num_slots) for each in shown]
+    starts = torch.tensor([[max(each.start, 0)] for each in ranges], dtype=torch.int32)
+    ends = torch.tensor([[min(e.stop, n)] for e, n in zip(ranges, lengths, strict=True)], dtype=torch.int32)
     if spec.pattern == "block-causal":
-        seen = seen & (keys // spec.block_length <= slots[:, :, None] // spec.block_length)[:, None]
+        ends = ends.minimum((slots // spec.block_length + 1) * spec.block_length).int()
     if spec.pattern == "causal-prefix":
-        starts, ends = (torch.tensor([[getattr(w, edge)] for w in windows]) for edge in ("start", "stop"))
-        seen = seen & (keys < torch.where(slots < starts, slots + 1, ends)[:, :, None])[:, None]
-    return seen
+        first, last = (torch.tensor([[getattr(w, edge)] for w in windows]) for edge in ("start", "stop"))
+        ends = ends.minimum(torch.where(slots < first, slots + 1, last)).int()
+    chosen = None if ranges == shown else torch.stack([_among(each, num_slots) for each in shown])
+    return Visibility(starts, ends, num_slots, chosen)
+
+
+def _among(slots: Slots, num_slots: int) -> Tensor:
+    """Mark the slots, bool[N]."""
+    return torch.isin(torch.arange(num_slots), torch.tensor([*slots], dtype=torch.int64))

@@ -1,0 +1,1 @@
+"""Attention of a window's queries to the slot store in place, by visible ranges."""

@@ -1,0 +1,42 @@
+"""Which keys a query may attend to, as ranges of slots: numbers a kernel reads, where a mask would be bytes per pair.
+
+Ragged batches, block-causal models and sliding windows all show each query one range of its row. A
+cache that names single slots narrows a row further.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Visibility:
+    """The keys each query sees: those of its range that are chosen.
+
+    Attributes:
+        starts: first key of the range, int32[B R], or [B 1] where it is the same for all queries of a row.
+        ends: one behind its last key, int32[B R] or [B 1]; a range may be empty.
+        num_keys: N, the slots that are keys at all; 0 <= start and end <= N.
+        chosen: slots of the row that are keys, bool[B N]; None where the ranges say all.
+
+    """
+
+    starts: Tensor
+    ends: Tensor
+    num_keys: int
+    chosen: Tensor | None = None
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """The same as bool[B 1 R N] (R may be 1), made once, for backends that want it."""
+        keys = torch.arange(self.num_keys, device=self.starts.device)
+        seen = (keys >= self.starts[..., None]) & (keys < self.ends[..., None])
+        seen = seen if self.chosen is None else seen & self.chosen[:, None]
+        return seen[:, None]
+
+    def to(self, device: torch.device) -> "Visibility":
+        """Copy with its tensors on a device."""
+        chosen = None if self.chosen is None else self.chosen.to(device)
+        return replace(self, starts=self.starts.to(device), ends=self.ends.to(device), chosen=chosen)
