@@ -95,7 +95,8 @@ class Decoder:
         """Decode a batch.
 
         Args:
-            prompts: text, texts, ids, lists of ids (ragged), or int64[B P].
+            prompts: text, texts, a conversation (a list of `{"role": ..., "content": ...}`) or several,
+                ids, lists of ids (ragged), or int64[B P].
             seed: of the noise, where sampling is on.
             attention_mask: for int64[B P], which ids count; padding on either side.
             row_ids: identity of each row for its noise; its index unless given.
@@ -116,6 +117,15 @@ class Decoder:
         if len(run.prompts) != 1:
             raise PromptError(f"stream: takes one prompt, got {len(run.prompts)}; use generate for a batch")
         return self._events(run)
+
+    def ids_of(self, prompts: Prompts) -> list[list[int]]:
+        """Read prompts as ids and check them, without decoding: what `generate` would start from.
+
+        Raises:
+            fdllm.prompts.PromptError: a prompt cannot be decoded.
+
+        """
+        return rows_of(prompts, None, self.model, self.plan.max_new_tokens)
 
     def _run(self, prompts: Prompts, seed: int, mask: Tensor | None, row_ids: list[int] | None, trace: bool) -> Run:
         rows = rows_of(prompts, mask, self.model, self.plan.max_new_tokens)
@@ -151,7 +161,7 @@ class Decoder:
         out = self._result(run)
         text = out.text[0] if out.text else ""
         tokens = out.tokens[0]
-        yield Event(tokens, tokens.ne(tokens), tokens, text, text, out.nfe, True, out)
+        yield Event(tokens, tokens.ne(tokens), tokens, text, text, text, out.nfe, True, out)
 
     def _event(self, run: Run, moment: Moment) -> Event:
         at, (window,) = moment.canvas.response()[0], moment.windows
@@ -159,10 +169,17 @@ class Decoder:
         provisional = tokens.clone()
         inside = slice(window.start, window.stop)
         provisional[inside] = moment.values["candidate"][0].cpu().where(still_open[inside], tokens[inside])
-        pieces = [self._piece(part, flag) for part, flag in _runs(tokens.tolist(), still_open.tolist())]
+        pieces = self._pieces(tokens, still_open)
         settled = pieces[0] if not bool(still_open[0]) else ""
+        later = still_open.clone()
+        later[inside] = False
         nfe = run.accounts.nfe
-        return Event(tokens, still_open, provisional, settled, "".join(pieces), nfe, False, None)
+        guessed = "".join(self._pieces(provisional, later))
+        return Event(tokens, still_open, provisional, settled, "".join(pieces), guessed, nfe, False, None)
+
+    def _pieces(self, tokens: Tensor, hidden: Tensor) -> list[str]:
+        """Text of stretches of shown slots, shade blocks for stretches of hidden ones."""
+        return [self._piece(part, flag) for part, flag in _runs(tokens.tolist(), hidden.tolist())]
 
     def _piece(self, ids: list[int], is_open: bool) -> str:
         if is_open:

@@ -101,6 +101,7 @@ class Event:
         provisional: tokens with each open slot of the window replaced by its candidate.
         committed: text of the settled slots up to the first open one.
         text: text of the whole canvas, open slots drawn as shade blocks.
+        provisional_text: text of `provisional`, slots behind the window drawn as shade blocks.
         nfe: forwards so far.
         done: whether this is the last event.
         generation: the result, with the last event; else None.
@@ -112,6 +113,7 @@ class Event:
     provisional: Tensor
     committed: str
     text: str
+    provisional_text: str
     nfe: int
     done: bool
     generation: Generation | None

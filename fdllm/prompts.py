@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fdllm.chat import ChatError, Conversation, ids_of, is_conversation
 from fdllm.models.denoiser import Denoiser
 
-Prompts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
+Prompts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Conversation | Sequence[Conversation] | Tensor
 
 
 class PromptError(ValueError):
@@ -19,7 +20,8 @@ def rows_of(prompts: Prompts, attention_mask: Tensor | None, denoiser: Denoiser,
     """Read prompts as ids.
 
     Args:
-        prompts: text, several texts, ids of one prompt, ids of several (ragged), or int64[B P].
+        prompts: text, several texts, a conversation, several, ids of one prompt, ids of several
+            (ragged), or int64[B P].
         attention_mask: for a tensor of ids, which of them count, [B P]; padding on either side.
         denoiser: its tokenizer reads text, its spec bounds ids and length.
         num_new: slots that follow each prompt.
@@ -57,6 +59,10 @@ def _from_list(prompts: Any, denoiser: Denoiser) -> list[list[int]]:
         raise PromptError(f"prompts: wanted text, texts, ids or lists of ids, got {type(prompts).__name__}")
     if prompts and all(isinstance(each, str) for each in prompts):
         return [_encoded(text, denoiser) for text in prompts]
+    if is_conversation(prompts):
+        return [_chat(prompts, "prompts", denoiser)]
+    if prompts and all(is_conversation(each) for each in prompts):
+        return [_chat(each, f"prompts[{index}]", denoiser) for index, each in enumerate(prompts)]
     if prompts and all(is_id(each) for each in prompts):
         return [list(prompts)]
     for index, row in enumerate(prompts):
@@ -74,6 +80,13 @@ def _encoded(text: str, denoiser: Denoiser) -> list[int]:
     if denoiser.tokenizer is None:
         raise PromptError(f"prompts: {denoiser.name} has no tokenizer, so text cannot be read; give ids")
     return list(denoiser.tokenizer(text).input_ids)
+
+
+def _chat(messages: Any, where: str, denoiser: Denoiser) -> list[int]:
+    try:
+        return ids_of(messages, denoiser)
+    except ChatError as error:
+        raise PromptError(f"{where}: {error}") from None
 
 
 def _checked(row: list[int], where: str, denoiser: Denoiser, num_new: int) -> None:

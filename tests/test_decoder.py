@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import fdllm
 from fdllm.component import SettingError
+from fdllm.decoder import SHADE
 from fdllm.prompts import PromptError
 from fdllm.testing import EOS_ID, MASK_ID, VOCABULARY, few, random_model, tasks
 
@@ -124,6 +125,15 @@ def test_the_last_event_is_the_result():
         assert torch.equal(before.tokens[settled], after.tokens[settled])
         newly = before.open & ~after.open
         assert torch.equal(after.provisional[newly], after.tokens[newly])
+
+
+def test_an_event_shows_candidates_in_the_window_and_shade_behind_it():
+    model = fdllm.load("tiny")
+    made = fdllm.compile(model, policy="top-k", max_new_tokens=24, block_length=8)
+    first, *_ = made.stream("Question: Ben has 12 plums.\nAnswer:")
+    inside = model.tokenizer.decode(first.provisional[:8].tolist(), skip_special_tokens=True)
+    assert first.provisional_text == inside + SHADE * 16
+    assert first.text.count(SHADE) == 23
 
 
 def test_stream_takes_one_prompt():

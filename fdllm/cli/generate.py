@@ -18,12 +18,15 @@ def generate(
     ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option("--prompts", metavar="FILE", help="JSONL: an object with prompt or prompt_ids, and id, a line."),
+        typer.Option("--prompts", metavar="FILE", help="JSONL: a line has prompt, prompt_ids or messages, and id."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", metavar="FILE", help="Write JSONL; a killed run started again continues there."),
     ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Texts are messages of a user: put them into the model's chat template.")
+    ] = False,
     overrides: Overrides = None,
     seed: Seed = None,
     as_json: Json = False,
@@ -39,7 +42,7 @@ def generate(
 
     settings = decoding_config(config, model, overrides, seed=seed)
     rows = read_prompts(prompt, prompt_ids, prompts, processes=settings.model.tp)
-    job = Job.checked(settings, rows, batch_size or (8 if output else 1))
+    job = Job.checked(settings, rows, batch_size or (8 if output else 1), chat)
     speaks = first(job.decoder.model)
     if output is not None:
         summary = job.write(output)

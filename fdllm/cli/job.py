@@ -14,7 +14,7 @@ from fdllm.cli.ranks import first, opened
 from fdllm.config import DecodingConfig
 from fdllm.decoder import Decoder
 from fdllm.generation import Generation
-from fdllm.prompts import PromptError, rows_of
+from fdllm.prompts import PromptError
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Job:
         ids: the prompts as token ids.
         seed: of the noise.
         batch_size: prompts decoded together; it changes the speed and not the tokens.
+        chat: whether texts are messages of a user, for the model's chat template.
 
     """
 
@@ -33,9 +34,10 @@ class Job:
     ids: list[list[int]]
     seed: int
     batch_size: int
+    chat: bool
 
     @classmethod
-    def checked(cls, settings: DecodingConfig, prompts: list[Prompt], batch_size: int) -> "Job":
+    def checked(cls, settings: DecodingConfig, prompts: list[Prompt], batch_size: int, chat: bool) -> "Job":
         """Build the decoder and read every prompt as ids, before the first is decoded.
 
         Raises:
@@ -43,12 +45,12 @@ class Job:
 
         """
         decoder = settings.compile()
-        ids = [_ids(decoder, prompt) for prompt in prompts]
-        return cls(decoder, prompts, ids, settings.generate.seed, batch_size)
+        ids = [_ids(decoder, prompt, chat) for prompt in prompts]
+        return cls(decoder, prompts, ids, settings.generate.seed, batch_size, chat)
 
     def record(self) -> dict[str, str]:
         """Name all that the results depend on beside the prompts."""
-        return {**self.decoder.record(), "seed": str(self.seed)}
+        return {**self.decoder.record(), "seed": str(self.seed), "chat": str(self.chat)}
 
     def batches(self, begin: int = 0) -> Iterator[tuple[list[dict[str, Any]], Generation]]:
         """Decode from prompt `begin` on; yield the lines of each batch, in order, and its result."""
@@ -102,11 +104,12 @@ class Job:
         }
 
 
-def _ids(decoder: Decoder, prompt: Prompt) -> list[int]:
-    # one at a time: a file may mix texts and ids
-    given = prompt.given if isinstance(prompt.given, str) else [prompt.given]
+def _ids(decoder: Decoder, prompt: Prompt, chat: bool) -> list[int]:
+    # one at a time: a file may mix texts, ids and conversations
+    asked = chat and isinstance(prompt.given, str)
+    given: Any = [{"role": "user", "content": prompt.given}] if asked else prompt.given
     try:
-        (ids,) = rows_of(given, None, decoder.model, decoder.plan.max_new_tokens)
+        (ids,) = decoder.ids_of(given if isinstance(given, str) else [given])
     except PromptError as error:
         raise PromptError(re.sub(r"^prompts(\[0\])?", lambda _: prompt.where, str(error))) from None
     return ids

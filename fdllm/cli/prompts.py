@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from fdllm.component import SettingError, explain
 from fdllm.config_files import read_text
 
+Given = str | list[int] | list[dict[str, str]]
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -19,13 +21,13 @@ class Prompt:
 
     Attributes:
         where: the file and line, or the option, it came from, for messages.
-        given: text or token ids.
+        given: text, token ids, or the messages of a conversation.
         id: the caller's own name for it, or None.
 
     """
 
     where: str
-    given: str | list[int]
+    given: Given
     id: str | int | None = None
 
     @property
@@ -41,20 +43,25 @@ class Line(BaseModel):
 
     prompt: str | None = None
     prompt_ids: list[int] | None = None
+    messages: list[dict[str, str]] | None = None
     id: str | int | None = None
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
-        if (self.prompt is None) == (self.prompt_ids is None):
-            raise ValueError("give either 'prompt' (text) or 'prompt_ids' (token ids)")
+        if len(self._said) != 1:
+            raise ValueError("give one of 'prompt' (text), 'prompt_ids' (token ids) and 'messages' (a conversation)")
         if not self.given:
-            raise ValueError("the prompt is empty; give text, or at least one token id")
+            raise ValueError("the prompt is empty; give text, at least one token id, or at least one message")
         return self
 
     @property
-    def given(self) -> str | list[int]:
-        """Text or ids, whichever it has."""
-        return self.prompt if self.prompt is not None else self.prompt_ids or []
+    def _said(self) -> list[Given]:
+        return [each for each in (self.prompt, self.prompt_ids, self.messages) if each is not None]
+
+    @property
+    def given(self) -> Given:
+        """Text, ids or messages, whichever it has."""
+        return self._said[0]
 
 
 def read_prompts(text: str | None, ids: str | None, file: Path | None, processes: int = 1) -> list[Prompt]:

@@ -1,0 +1,47 @@
+"""Conversations as prompts: the model's own chat template, through its tokenizer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from fdllm.models.denoiser import Denoiser
+
+Message = Mapping[str, str]
+Conversation = Sequence[Message]
+
+
+class ChatError(ValueError):
+    """A conversation cannot be read as a prompt; the message says why."""
+
+
+def is_conversation(given: Any) -> bool:
+    """Say whether something is a list of messages, well formed or not."""
+    return isinstance(given, Sequence) and bool(given) and all(isinstance(each, Mapping) for each in given)
+
+
+def ids_of(messages: Conversation, denoiser: Denoiser) -> list[int]:
+    """Render messages, up to where the answer begins, and encode them.
+
+    The template writes every special token itself, so the tokenizer adds none.
+
+    Args:
+        messages: `{"role": "user", "content": "..."}` each, in order.
+        denoiser: its tokenizer holds the template.
+
+    Raises:
+        ChatError: no tokenizer or template, a message that is none, or one the template refuses.
+
+    """
+    tokenizer = denoiser.tokenizer
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise ChatError(f"{denoiser.name} has no chat template; give text or ids, or a model that was trained to chat")
+    for number, message in enumerate(messages):
+        if set(message) != {"role", "content"} or not all(isinstance(text, str) for text in message.values()):
+            raise ChatError(f"message {number}: wanted role and content, both text, got {dict(message)!r}")
+    try:
+        plain = [dict(each) for each in messages]
+        text = tokenizer.apply_chat_template(plain, add_generation_prompt=True, tokenize=False)
+    except (TemplateError, ValueError, TypeError) as error:
+        raise ChatError(f"the chat template of {denoiser.name} refuses this conversation: {error}") from None
+    return list(tokenizer(text, add_special_tokens=False).input_ids)
