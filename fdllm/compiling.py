@@ -13,6 +13,7 @@ from fdllm.decoder import Decoder, Plan
 from fdllm.models.denoiser import Denoiser
 from fdllm.models.function import FunctionDenoiser
 from fdllm.models.spec import Spec
+from fdllm.passes.place import KERNELS
 from fdllm.passes.resolve import Sampling, Wiring
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.schedules.base import Schedule
@@ -32,6 +33,7 @@ def compile(  # noqa: A001 - the public name says what it does
     top_p: float | None = None,
     top_k: int | None = None,
     stop_at_eos: bool = True,
+    kernels: str = "auto",
 ) -> Decoder:
     """Compile a decoder for a model.
 
@@ -49,6 +51,7 @@ def compile(  # noqa: A001 - the public name says what it does
         top_p: draw from the smallest set of ids whose probability exceeds this.
         top_k: draw from this many likeliest ids.
         stop_at_eos: a row is done when an eos stands with no open slot before it.
+        kernels: how statistics are computed: `torch`, `triton`, or `auto`: Triton on a GPU.
 
     Raises:
         SettingError: a setting is wrong; the message names its key.
@@ -58,6 +61,8 @@ def compile(  # noqa: A001 - the public name says what it does
 
     """
     _check_generate(max_new_tokens, temperature, top_p, top_k, stop_at_eos)
+    if kernels not in KERNELS:
+        raise SettingError(f"kernels: wanted one of {', '.join(KERNELS)}, got {kernels!r}")
     denoiser = as_denoiser(model, spec)
     chosen = denoiser.attention if attention is None else build("attention", attention, AttentionBackend, "attention")
     parts = Wiring(
@@ -66,6 +71,7 @@ def compile(  # noqa: A001 - the public name says what it does
         attention=chosen,
         sampling=Sampling(temperature, top_p, top_k),
         planned=False,
+        kernels=kernels,
     )
     plan = Plan(
         cache=build("caches", cache, CachePolicy, "cache"),

@@ -1,12 +1,24 @@
-"""Compute the statistics of a logit row together: one pass over the vocabulary instead of one each."""
+"""Compute the statistics of a logit row together, and with the LM head where nobody else reads the logits.
+
+One pass over the vocabulary instead of one each; with the head, a form may do without rows of
+logits. `place` says which form runs.
+"""
+
+from dataclasses import replace
 
 from fdllm.graph import Graph, Node, check
+from fdllm.kernels.head_statistics.reference import HeadStatistics
 from fdllm.kernels.row_statistics import NAMES
 from fdllm.kernels.row_statistics.reference import RowStatistics
+from fdllm.step import Head
 
 
 def fuse(graph: Graph) -> Graph:
-    """Put the nodes that write row statistics of the same logits into one."""
+    """Put the nodes that write row statistics of the same logits into one, then the head that writes the logits."""
+    return _with_head(_together(graph))
+
+
+def _together(graph: Graph) -> Graph:
     parts = [n for n in graph.nodes if set(n.writes) <= NAMES and "logits" in n.reads]
     draw = next((n for n in parts if "candidate" in n.writes), None)
     if draw is None or len(parts) < 2:
@@ -18,3 +30,18 @@ def fuse(graph: Graph) -> Graph:
     ordered = {"logits": reads["logits"], **{value: reads[value] for value in extra}}
     fused = Node(op, "row_statistics", f"RowStatistics({', '.join(writes)})", ordered, writes)
     return check(graph.with_nodes([*(n for n in graph.nodes if n not in parts), fused]))
+
+
+def _with_head(graph: Graph) -> Graph:
+    rows = next((n for n in graph.nodes if isinstance(n.op, RowStatistics)), None)
+    head = next((n for n in graph.nodes if isinstance(n.op, Head) and "logits" in n.writes), None)
+    if rows is None or head is None or [n for n in graph.nodes if "logits" in n.reads] != [rows]:
+        return graph
+    weight = head.op.denoiser.head_weight()
+    if weight is None or "logits" in graph.outputs:
+        return graph
+    op = HeadStatistics(weight, rows.op.draw, rows.op.reads, rows.op.wanted)
+    reads = {**head.reads, **{value: port for value, port in rows.reads.items() if value != "logits"}}
+    title = f"HeadStatistics({', '.join(rows.writes)})"
+    fused = replace(rows, op=op, name="head_statistics", title=title, reads=reads)
+    return check(graph.with_nodes([*(n for n in graph.nodes if n not in (rows, head)), fused]))

@@ -14,7 +14,12 @@ from fdllm.kernels.partials.reference import finish, partials_of
 from fdllm.sampling import Greedy, Sample
 from fdllm.types import Hidden
 
-TILE = 4096
+TILE = 2**16
+
+
+def pays(head: HeadWeight) -> bool:
+    """Say whether tiles are worth it: not where the whole vocabulary is about one."""
+    return len(head.weight) >= 8192
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class HeadStatistics:
 
     Attributes:
         head, draw, reads, wanted: as in the reference.
-        tile: ids of a tile.
+        tile: logits of a tile, over all rows.
 
     """
 
@@ -35,12 +40,17 @@ class HeadStatistics:
 
     def __call__(self, hidden: Hidden, *values: Tensor) -> tuple[Tensor, ...] | Tensor:
         """Compute; see the reference."""
-        rows = hidden.flatten(0, 1)
-        also = {name: value.flatten() for name, value in zip(self.reads, values, strict=True)}
-        partials = []
-        for first in range(0, len(self.head.weight), self.tile):
-            scores = self.head.logits(rows, slice(first, first + self.tile)).float()
-            partials.append(partials_of(scores, self.draw, also, self.wanted, first))
-        found = finish(torch.stack(partials, -1), self.wanted)
+        found = finish(self.partials(hidden, *values), self.wanted)
         shaped = tuple(each.unflatten(0, hidden.shape[:2]) for each in found)
         return shaped if len(shaped) > 1 else shaped[0]
+
+    def partials(self, hidden: Hidden, *values: Tensor, first: int = 0) -> Tensor:
+        """Compute the partials of every row, float32[8 B*W S]; `first` is the id of the head's first row."""
+        rows = hidden.flatten(0, 1)
+        also = {name: value.flatten() for name, value in zip(self.reads, values, strict=True)}
+        num_ids = max(1, self.tile // len(rows))
+        found = []
+        for start in range(0, len(self.head.weight), num_ids):
+            scores = self.head.logits(rows, slice(start, start + num_ids)).float()
+            found.append(partials_of(scores, self.draw, also, self.wanted, first + start))
+        return torch.stack(found, -1)

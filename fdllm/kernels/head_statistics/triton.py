@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fdllm.kernels.dot import dot
 from fdllm.kernels.head_statistics import HeadWeight
 from fdllm.kernels.launch import Launch
 from fdllm.kernels.partials.triton import EVERY, USUAL, finish, rule, spread, write_partials
@@ -25,7 +26,18 @@ _TYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
 @triton.jit
-def _head_partials(
+def _as_written(sums, DTYPE: tl.constexpr):
+    """Round float32 to the nearest number of DTYPE, ties to even."""
+    if DTYPE == tl.bfloat16:  # noqa: SIM300 - a constant on the left is no tl.constexpr
+        # in integers, for the interpreter's cast cuts the bits off
+        bits = sums.to(tl.uint32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        return bits.to(tl.float32, bitcast=True)
+    return sums.to(DTYPE).to(tl.float32)
+
+
+@triton.jit
+def head_partials_kernel(
     hidden,
     batch_stride,
     slot_stride,
@@ -43,6 +55,7 @@ def _head_partials(
     num_rows,
     num_stretches,
     num_ids,
+    first,
     noise,
     tokens,
     mask_id,
@@ -51,6 +64,7 @@ def _head_partials(
     BR: tl.constexpr,
     BV: tl.constexpr,
     BD: tl.constexpr,
+    EVEN: tl.constexpr,
     DTYPE: tl.constexpr,
     CAP: tl.constexpr,
     SAMPLE: tl.constexpr,
@@ -58,29 +72,34 @@ def _head_partials(
     ENTROPY: tl.constexpr,
     CURRENT: tl.constexpr,
 ):
+    """Write the partials of BR rows over BV ids, of the products of hidden states and head; grid (rows / BR, S)."""
     row = tl.program_id(0) * BR + tl.arange(0, BR)
     stretch = tl.program_id(1)
     ids = stretch * BV + tl.arange(0, BV)
     across = tl.arange(0, BD)
-    rows_in, ids_in = row < num_rows, ids < num_ids
-    start = (row // width).to(tl.int64) * batch_stride + (row % width).to(tl.int64) * slot_stride
+    # rows and ids beyond the last read the last; what comes of them is dropped
+    held, held_ids = tl.minimum(row, num_rows - 1), tl.minimum(ids, num_ids - 1)
+    start = (held // width).to(tl.int64) * batch_stride + (held % width).to(tl.int64) * slot_stride
     at_hidden = hidden + start[:, None] + across[None, :] * hidden_stride  # [BR, BD]
-    at_weight = weight + ids[None, :].to(tl.int64) * id_stride + across[:, None] * weight_stride  # [BD, BV]
+    at_weight = weight + held_ids[None, :].to(tl.int64) * id_stride + across[:, None] * weight_stride  # [BD, BV]
     sums = tl.zeros((BR, BV), dtype=tl.float32)
     for done in range(0, depth, BD):
-        left = across < depth - done
-        h = tl.load(at_hidden, mask=rows_in[:, None] & left[None, :], other=0.0).to(DTYPE)
-        w = tl.load(at_weight, mask=left[:, None] & ids_in[None, :], other=0.0).to(DTYPE)
-        sums = tl.dot(h, w, sums, input_precision="ieee")
+        if EVEN:
+            h = tl.load(at_hidden)
+            w = tl.load(at_weight)
+        else:
+            h = tl.load(at_hidden, mask=(across < depth - done)[None, :], other=0.0)
+            w = tl.load(at_weight, mask=(across < depth - done)[:, None], other=0.0)
+        sums = dot(h.to(DTYPE), w.to(DTYPE), sums, tl.float32)
         at_hidden += BD * hidden_stride
         at_weight += BD * weight_stride
     if bias is not None:
-        sums += tl.load(bias + ids, mask=ids_in, other=0.0).to(tl.float32)[None, :]
-    logits = sums.to(DTYPE).to(tl.float32) * scale
+        sums += tl.load(bias + held_ids).to(tl.float32)[None, :]
+    logits = _as_written(sums, DTYPE) * scale
     if CAP:
         # tanh by way of the exponential, which every device has
         logits = cap * (1.0 - 2.0 / (tl.exp(2.0 * logits / cap) + 1.0))
-    logits = tl.where(ids_in[None, :], logits, float("-inf"))
+    logits = tl.where((ids < num_ids)[None, :], logits, float("-inf"))
     write_partials(
         partials,
         field,
@@ -89,7 +108,7 @@ def _head_partials(
         stretch,
         num_stretches,
         logits,
-        ids,
+        first + ids,
         noise,
         tokens,
         mask_id,
@@ -113,16 +132,24 @@ class HeadStatistics:
 
     def __call__(self, hidden: Hidden, *values: Tensor) -> tuple[Tensor, ...] | Tensor:
         """Compute from hidden states of any strides, in the dtype of the head; see the reference."""
-        launch = self.launch(hidden, *values)
-        launch.run()
-        return finish(launch.arguments["partials"], self.wanted, len(hidden))
+        return finish(self.partials(hidden, *values), self.wanted, len(hidden))
 
-    def launch(self, hidden: Hidden, *values: Tensor) -> Launch:
-        """Prepare the kernel that writes the partials of every row and tile."""
+    def partials(self, hidden: Hidden, *values: Tensor, first: int = 0) -> Tensor:
+        """Compute the partials of every row, float32[8 B*W S]; `first` is the id of the head's first row."""
+        launch = self.launch(hidden, *values, first=first)
+        launch.run()
+        found: Tensor = launch.arguments["partials"]
+        return found
+
+    def launch(self, hidden: Hidden, *values: Tensor, first: int = 0) -> Launch:
+        """Prepare what `partials` runs."""
         (batch, width, depth), weight = hidden.shape, self.head.weight
         assert weight.shape[1] == depth, f"hidden {tuple(hidden.shape)}, head {tuple(weight.shape)}"
         half = weight.dtype in _TYPES
-        block = min(64, max(16, triton.next_power_of_2(batch * width)))
+        # more float32 rows do not fit in registers
+        block_depth = 64 if half else 32
+        # 64 rows of half precision are one instruction of a tensor core; the head is read once for as many
+        block = 64 if half and batch * width > 16 else 16
         arguments = {
             "hidden": hidden,
             "batch_stride": hidden.stride(0),
@@ -137,26 +164,33 @@ class HeadStatistics:
             "scale": float(self.head.scale),
             "cap": float(self.head.cap or 0.0),
             **spread(batch * width, len(weight), TILE, hidden.device),
-            **rule(self.draw, dict(zip(self.reads, values, strict=True)), self.wanted, len(weight)),
+            **rule(self.draw, dict(zip(self.reads, values, strict=True)), self.wanted, first, len(weight)),
             "BR": block,
             "BV": TILE,
-            "BD": 64 if half else 32,
+            "BD": block_depth,
+            "EVEN": depth % block_depth == 0,
             "DTYPE": _TYPES.get(weight.dtype, tl.float32),
             "CAP": self.head.cap is not None,
         }
-        title = f"head statistics {', '.join(self.wanted)}, {weight.dtype}, {batch * width} rows, width {depth}"
         grid = (triton.cdiv(batch * width, block), arguments["num_stretches"])
-        return Launch(title, _head_partials, grid, arguments, warps=8 if block > 16 else 4, stages=4 if half else 2)
+        return Launch(head_partials_kernel, grid, arguments, warps=8, stages=4 if half else 2)
 
 
 def specimens() -> Iterator[Launch]:
-    """Give launches to compile ahead of time: a window of LLaDA's head and a small one, the usual pair and everything."""
-    draws = {Greedy(Vocabulary(5, 600)): ("tokens",), Sample(Vocabulary(5, 600), 0.7): ("tokens", "noise")}
-    sizes = ((1, 4096, 126464), (32, 4096, 126464), (64, 67, 999))
-    for dtype, (rows, depth, num_ids) in product((torch.float32, torch.bfloat16, torch.float16), sizes):
+    """Give launches to compile ahead of time: LLaDA's head on one row and on a window; everything of an odd one."""
+    vocabulary = Vocabulary(mask_id=5, size=600)
+    kinds: list[tuple[tuple[int, int, int], Greedy | Sample, tuple[str, ...], tuple[str, ...]]] = [
+        ((1, 4096, 126464), Greedy(vocabulary), (), USUAL),
+        ((32, 4096, 126464), Greedy(vocabulary), (), USUAL),
+        ((64, 4096, 126464), Sample(vocabulary, 0.7), ("tokens", "noise"), EVERY),
+        ((70, 67, 999), Sample(vocabulary, 0.7), ("tokens", "noise"), EVERY),
+    ]
+    for dtype, ((rows, depth, num_ids), draw, reads, wanted) in product(
+        (torch.float32, torch.bfloat16, torch.float16), kinds
+    ):
         hidden = torch.empty(1, rows, depth, dtype=dtype, device="meta")
         weight = torch.empty(num_ids, depth, dtype=dtype, device="meta")
-        head = HeadWeight(weight) if rows == 1 else HeadWeight(weight, torch.empty(num_ids, device="meta"), 0.5, 30.0)
-        for (draw, reads), wanted in product(draws.items(), (USUAL, EVERY)):
-            values = [torch.empty(1, rows, dtype=torch.int64, device="meta")] * len(reads)
-            yield HeadStatistics(head, draw, reads, wanted).launch(hidden, *values)
+        bias = torch.empty(num_ids, dtype=dtype, device="meta")
+        head = HeadWeight(weight, bias, 0.5, 30.0) if depth == 67 else HeadWeight(weight)
+        values = [torch.empty(1, rows, dtype=torch.int64, device="meta")] * len(reads)
+        yield HeadStatistics(head, draw, reads, wanted).launch(hidden, *values)

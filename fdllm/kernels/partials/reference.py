@@ -87,7 +87,7 @@ def combine(partials: Tensor) -> Tensor:
 
 
 def finish(partials: Tensor, wanted: Sequence[str]) -> tuple[Tensor, ...]:
-    """Give the statistics of rows from all their partials, float32[8 R S]: one tensor [R] per name, as `RowStatistics`."""
+    """Give the statistics of rows from all their partials, float32[8 R S]: one tensor [R] per name of `wanted`."""
     p = Partials(*combine(partials).squeeze(-1))
     return tuple(_statistic(name, p) for name in wanted)
 

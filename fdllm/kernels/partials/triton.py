@@ -69,7 +69,7 @@ def write_partials(
         noise: pointer to a key for each row, int64[R]; read with SAMPLE.
         tokens: pointer to an id for each row, int64[R]; read with CURRENT.
         mask_id: never a candidate.
-        num_legal: ids from here on are never candidates; none beyond those there are.
+        num_legal: ids from here on are never candidates; none are beyond those there are.
         temperature: of the sample.
         SAMPLE: draw by noisy scores.
         MARGIN: write `second`.
@@ -117,7 +117,7 @@ def write_partials(
 
 
 @triton.jit
-def _finish(
+def finish_kernel(
     partials,
     field,
     candidates,
@@ -130,6 +130,7 @@ def _finish(
     ENTROPY: tl.constexpr,
     CURRENT: tl.constexpr,
 ):
+    """Combine all stretches of one row and write its statistics; grid (R)."""
     row = tl.program_id(0)
     stretch = tl.arange(0, BS)
     there = stretch < num_stretches
@@ -179,29 +180,33 @@ EVERY = ("candidate", *_FLOATS)
 def spread(num_rows: int, num_ids: int, block: int, device: torch.device) -> dict[str, Any]:
     """Allocate the partials of rows whose ids are cut into blocks; give the arguments that say how."""
     num_stretches = triton.cdiv(num_ids, block)
-    # float32 holds candidates exactly up to here
-    assert num_ids <= NOBODY, f"{num_ids} ids"
     partials = torch.empty(len(Partials._fields), num_rows, num_stretches, device=device)
     sizes = {"num_rows": num_rows, "num_stretches": num_stretches, "num_ids": num_ids}
     return {"partials": partials, "field": num_rows * num_stretches, **sizes}
 
 
-def rule(draw: Greedy | Sample, also: dict[str, Tensor], wanted: Sequence[str], num_ids: int) -> dict[str, Any]:
+def rule(
+    draw: Greedy | Sample, also: dict[str, Tensor], wanted: Sequence[str], first: int, num_ids: int
+) -> dict[str, Any]:
     """Give the arguments of `write_partials` that say what is drawn and wanted.
 
     Args:
         draw: how the candidate is drawn.
         also: `noise` and `tokens` where they are read, int64[B W].
         wanted: names of statistics.
-        num_ids: ids there are.
+        first: the lowest id.
+        num_ids: ids there are from `first` on.
 
     """
-    size = draw.vocabulary.size
+    size, stop = draw.vocabulary.size, first + num_ids
+    # float32 holds candidates exactly up to here
+    assert stop <= NOBODY, f"{stop} ids"
     return {
         "noise": also["noise"].reshape(-1) if isinstance(draw, Sample) else None,
         "tokens": also["tokens"].reshape(-1) if "current_probability" in wanted else None,
+        "first": first,
         "mask_id": draw.vocabulary.mask_id,
-        "num_legal": num_ids if size is None else min(size, num_ids),
+        "num_legal": stop if size is None else min(size, stop),
         "temperature": float(draw.temperature) if isinstance(draw, Sample) else 1.0,
         "SAMPLE": isinstance(draw, Sample),
         "MARGIN": "margin" in wanted,
@@ -215,8 +220,7 @@ def finishing(partials: Tensor, candidates: Tensor, statistics: Tensor, wanted: 
     _, num_rows, num_stretches = partials.shape
     block = triton.next_power_of_2(num_stretches)
     return Launch(
-        f"finish {', '.join(wanted)}, {num_stretches} stretches",
-        _finish,
+        finish_kernel,
         (num_rows,),
         {
             "partials": partials,

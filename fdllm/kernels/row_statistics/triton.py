@@ -7,7 +7,6 @@ sample may differ where the two best noisy scores of a row lie within a few unit
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 import triton
@@ -23,7 +22,7 @@ STRETCH = 4096
 
 
 @triton.jit
-def _row_partials(
+def row_partials_kernel(
     logits,
     batch_stride,
     slot_stride,
@@ -34,6 +33,7 @@ def _row_partials(
     num_rows,
     num_stretches,
     num_ids,
+    first,
     noise,
     tokens,
     mask_id,
@@ -45,6 +45,7 @@ def _row_partials(
     ENTROPY: tl.constexpr,
     CURRENT: tl.constexpr,
 ):
+    """Write the partials of one row over BV ids; grid (R, S)."""
     row = tl.program_id(0) + tl.arange(0, 1)  # [1]
     stretch = tl.program_id(1)
     ids = stretch * BV + tl.arange(0, BV)
@@ -59,7 +60,7 @@ def _row_partials(
         stretch,
         num_stretches,
         block,
-        ids,
+        first + ids,
         noise,
         tokens,
         mask_id,
@@ -82,12 +83,17 @@ class RowStatistics:
 
     def __call__(self, logits: Logits, *values: Tensor) -> tuple[Tensor, ...] | Tensor:
         """Compute from logits of any dtype and strides; see the reference."""
-        launch = self.launch(logits, *values)
-        launch.run()
-        return finish(launch.arguments["partials"], self.wanted, len(logits))
+        return finish(self.partials(logits, *values), self.wanted, len(logits))
 
-    def launch(self, logits: Logits, *values: Tensor) -> Launch:
-        """Prepare the kernel that writes the partials of every row."""
+    def partials(self, logits: Logits, *values: Tensor, first: int = 0) -> Tensor:
+        """Compute the partials of every row, float32[8 B*W S]; `first` is the id of the first column."""
+        launch = self.launch(logits, *values, first=first)
+        launch.run()
+        found: Tensor = launch.arguments["partials"]
+        return found
+
+    def launch(self, logits: Logits, *values: Tensor, first: int = 0) -> Launch:
+        """Prepare what `partials` runs."""
         batch, width, num_ids = logits.shape
         block = min(STRETCH, max(16, triton.next_power_of_2(num_ids)))
         arguments = {
@@ -97,19 +103,27 @@ class RowStatistics:
             "id_stride": logits.stride(2),
             "width": width,
             **spread(batch * width, num_ids, block, logits.device),
-            **rule(self.draw, dict(zip(self.reads, values, strict=True)), self.wanted, num_ids),
+            **rule(self.draw, dict(zip(self.reads, values, strict=True)), self.wanted, first, num_ids),
             "BV": block,
         }
-        title = f"row statistics {', '.join(self.wanted)}, {logits.dtype}, {num_ids} ids, {self.draw!r}"
         grid = (batch * width, arguments["num_stretches"])
-        return Launch(title, _row_partials, grid, arguments, warps=max(1, block // 512))
+        return Launch(row_partials_kernel, grid, arguments, warps=max(1, block // 512))
 
 
 def specimens() -> Iterator[Launch]:
-    """Give launches to compile ahead of time: nothing but the usual pair, and everything, over long and short rows."""
-    draws = {Greedy(Vocabulary(5, 600)): ("tokens",), Sample(Vocabulary(5, 600), 0.7): ("tokens", "noise")}
-    for dtype, num_ids in product((torch.float32, torch.bfloat16, torch.float16), (126464, 628)):
+    """Give launches to compile ahead of time: the usual pair of the likeliest ids, and everything of samples."""
+    vocabulary = Vocabulary(mask_id=5, size=600)
+    kinds: list[tuple[Greedy | Sample, tuple[str, ...], tuple[str, ...]]] = [
+        (Greedy(vocabulary), (), USUAL),
+        (Sample(vocabulary, 0.7), ("tokens", "noise"), EVERY),
+    ]
+    for dtype, num_ids in (
+        (torch.float32, 126464),
+        (torch.bfloat16, 126464),
+        (torch.float16, 126464),
+        (torch.bfloat16, 628),
+    ):
         logits = torch.empty(1, 32, num_ids, dtype=dtype, device="meta")
-        for (draw, reads), wanted in product(draws.items(), (USUAL, EVERY)):
+        for draw, reads, wanted in kinds:
             values = [torch.empty(1, 32, dtype=torch.int64, device="meta")] * len(reads)
             yield RowStatistics(draw, reads, wanted).launch(logits, *values)
