@@ -10,12 +10,13 @@ from torch import nn
 import fdllm
 from fdllm.component import SettingError
 from fdllm.graph import check, node
-from fdllm.kernels.head_statistics import reference, tiled
+from fdllm.kernels.head_statistics import HeadWeight, reference, tiled
 from fdllm.models.backbone import BackboneDenoiser
 from fdllm.passes import place
 from fdllm.passes.demand import demand
 from fdllm.passes.fuse import fuse
 from fdllm.passes.resolve import resolve
+from fdllm.sampling import Greedy, Sample, Vocabulary
 from fdllm.testing import random_model
 from fdllm.types import Entropy, Logits
 
@@ -67,7 +68,7 @@ def test_a_head_that_is_more_than_its_weight_is_called(change):
     assert "Head" in titles(fused(model))
 
 
-def test_a_large_head_runs_in_tiles_and_gives_the_same_tokens():
+def test_samples_from_a_large_head_are_drawn_in_tiles():
     config = transformers.LlamaConfig(
         vocab_size=9000,
         hidden_size=16,
@@ -81,20 +82,27 @@ def test_a_large_head_runs_in_tiles_and_gives_the_same_tokens():
         module = transformers.LlamaForCausalLM(config).double()
         nn.init.normal_(module.lm_head.weight)
     model = BackboneDenoiser(module, fdllm.Spec(mask_id=8999, eos_ids=(8998,), context=64))
-    for temperature in (0.0, 1.0):
-        decoder = fdllm.compile(model, max_new_tokens=8, temperature=temperature)
-        program = decoder.compiled.programs["full"]
-        assert "HeadStatistics(candidate, confidence) in tiles" in titles(program.graph)
-        (op,) = (each.op for each in program.graph.nodes if isinstance(each.op, tiled.HeadStatistics))
-        hidden = torch.randn(2, 20, 16).double()
-        noise = [torch.arange(40).view(2, 20)] * len(op.reads)
-        whole = reference.HeadStatistics(op.head, op.draw, op.reads, op.wanted)(hidden, *noise)
-        for got, expected in zip(op(hidden, *noise), whole, strict=True):
-            torch.testing.assert_close(got, expected, rtol=0, atol=4e-6)
-        expected = fdllm.compile(
-            lambda ids: model.logits(ids), spec=model.spec, max_new_tokens=8, temperature=temperature
-        )
-        assert torch.equal(decoder.generate([[1, 2]], seed=1).tokens, expected.generate([[1, 2]], seed=1).tokens)
+    how = {"max_new_tokens": 8, "temperature": 1.0}
+    decoder = fdllm.compile(model, **how)
+    graph = decoder.compiled.programs["full"].graph
+    assert "HeadStatistics(candidate, confidence) in tiles" in titles(graph)
+    (op,) = (each.op for each in graph.nodes if isinstance(each.op, tiled.HeadStatistics))
+    hidden, noise = torch.randn(2, 20, 16).double(), torch.arange(40).view(2, 20)
+    whole = reference.HeadStatistics(op.head, op.draw, op.reads, op.wanted)(hidden, noise)
+    for got, expected in zip(op(hidden, noise), whole, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=4e-6)
+    expected = fdllm.compile(lambda ids: model.logits(ids), spec=model.spec, **how).generate([[1, 2]], seed=1).tokens
+    assert torch.equal(decoder.generate([[1, 2]], seed=1).tokens, expected)
+
+
+def test_tiles_where_they_pay():
+    greedy = Greedy(Vocabulary(0, None))
+    head = lambda num_ids, width, **how: HeadWeight(torch.zeros(1, 1, **how).expand(num_ids, width))  # noqa: E731
+    assert tiled.pays(head(8192, 1024), greedy)
+    assert tiled.pays(head(8192, 1), Sample(greedy.vocabulary, 1.0))
+    assert not tiled.pays(head(8191, 4096), Sample(greedy.vocabulary, 1.0))
+    assert not tiled.pays(head(126464, 1023), greedy)
+    assert not tiled.pays(head(126464, 4096, dtype=torch.bfloat16), greedy)
 
 
 def test_kernels_by_device(monkeypatch):

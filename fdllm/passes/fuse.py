@@ -4,12 +4,11 @@ One pass over the vocabulary instead of one each; with the head, a form may do w
 logits. `place` says which form runs.
 """
 
-from dataclasses import replace
-
 from fdllm.graph import Graph, Node, check
 from fdllm.kernels.head_statistics.reference import HeadStatistics
 from fdllm.kernels.row_statistics import NAMES
 from fdllm.kernels.row_statistics.reference import RowStatistics
+from fdllm.sampling import Greedy, Sample
 from fdllm.step import Head
 
 
@@ -20,28 +19,30 @@ def fuse(graph: Graph) -> Graph:
 
 def _together(graph: Graph) -> Graph:
     parts = [n for n in graph.nodes if set(n.writes) <= NAMES and "logits" in n.reads]
-    draw = next((n for n in parts if "candidate" in n.writes), None)
+    draw = next((n.op for n in parts if isinstance(n.op, Greedy | Sample)), None)
     if draw is None or len(parts) < 2:
         return graph
     writes = {value: port for part in parts for value, port in part.writes.items()}
     reads = {value: port for part in parts for value, port in part.reads.items() if value not in writes}
     extra = tuple(value for value in reads if value != "logits")
-    op = RowStatistics(draw.op, extra, tuple(writes))
+    op = RowStatistics(draw, extra, tuple(writes))
     ordered = {"logits": reads["logits"], **{value: reads[value] for value in extra}}
     fused = Node(op, "row_statistics", f"RowStatistics({', '.join(writes)})", ordered, writes)
     return check(graph.with_nodes([*(n for n in graph.nodes if n not in parts), fused]))
 
 
 def _with_head(graph: Graph) -> Graph:
-    rows = next((n for n in graph.nodes if isinstance(n.op, RowStatistics)), None)
-    head = next((n for n in graph.nodes if isinstance(n.op, Head) and "logits" in n.writes), None)
-    if rows is None or head is None or [n for n in graph.nodes if "logits" in n.reads] != [rows]:
+    around = [n for n in graph.nodes if "logits" in {**n.writes, **n.reads}]
+    if len(around) != 2 or "logits" in graph.outputs:
         return graph
-    weight = head.op.denoiser.head_weight()
-    if weight is None or "logits" in graph.outputs:
+    writer, reader = around
+    head, rows = writer.op, reader.op
+    if not isinstance(head, Head) or not isinstance(rows, RowStatistics):
         return graph
-    op = HeadStatistics(weight, rows.op.draw, rows.op.reads, rows.op.wanted)
-    reads = {**head.reads, **{value: port for value, port in rows.reads.items() if value != "logits"}}
-    title = f"HeadStatistics({', '.join(rows.writes)})"
-    fused = replace(rows, op=op, name="head_statistics", title=title, reads=reads)
-    return check(graph.with_nodes([*(n for n in graph.nodes if n not in (rows, head)), fused]))
+    weight = head.denoiser.head_weight()
+    if weight is None:
+        return graph
+    op = HeadStatistics(weight, rows.draw, rows.reads, rows.wanted)
+    reads = {**writer.reads, **{value: port for value, port in reader.reads.items() if value != "logits"}}
+    fused = Node(op, "head_statistics", f"HeadStatistics({', '.join(reader.writes)})", reads, reader.writes)
+    return check(graph.with_nodes([*(n for n in graph.nodes if n not in (writer, reader)), fused]))

@@ -72,7 +72,7 @@ def _placed(each: Node, phase: str, kernels: Form, device: torch.device) -> Node
         case HeadStatistics() if kernels == "triton":
             made = _in_triton("head_statistics", "HeadStatistics")
             return _instead(each, made(op.head, op.draw, op.reads, op.wanted), "triton")
-        case HeadStatistics() if device.type == "cpu" and tiled.pays(op.head):
+        case HeadStatistics() if device.type == "cpu" and tiled.pays(op.head, op.draw):
             return _instead(each, tiled.HeadStatistics(op.head, op.draw, op.reads, op.wanted), "tiles")
         case _:
             return each

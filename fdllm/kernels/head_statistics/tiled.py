@@ -17,9 +17,11 @@ from fdllm.types import Hidden
 TILE = 2**16
 
 
-def pays(head: HeadWeight) -> bool:
-    """Say whether tiles are worth it: not where the whole vocabulary is about one."""
-    return len(head.weight) >= 8192
+def pays(head: HeadWeight, draw: Greedy | Sample) -> bool:
+    """Say whether tiles are worth it: for samples and wide float32 heads, not where one tile is about all."""
+    num_ids, width = head.weight.shape
+    wide = width >= 1024 and head.weight.dtype == torch.float32
+    return num_ids >= 8192 and (isinstance(draw, Sample) or wide)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class HeadStatistics:
     def __call__(self, hidden: Hidden, *values: Tensor) -> tuple[Tensor, ...] | Tensor:
         """Compute; see the reference."""
         found = finish(self.partials(hidden, *values), self.wanted)
-        shaped = tuple(each.unflatten(0, hidden.shape[:2]) for each in found)
+        shaped = tuple(each.view(hidden.shape[:2]) for each in found)
         return shaped if len(shaped) > 1 else shaped[0]
 
     def partials(self, hidden: Hidden, *values: Tensor, first: int = 0) -> Tensor:

@@ -33,15 +33,19 @@ def partials_of(
     # where every id is at -inf nothing is added up
     logs = scores - top.masked_fill(top == -torch.inf, 0).unsqueeze(-1)
     weights = logs.exp()
-    noise = [also["noise"]] if isinstance(draw, Sample) else []
-    best, candidate = draw.highest(scores, *noise, first=first)
+    if isinstance(draw, Sample):
+        best, candidate = draw.highest(scores, also["noise"], first)
+        score = _at(scores, candidate, first)
+    else:
+        best, candidate = draw.highest(scores, first)
+        score = best
     return torch.stack(
         Partials(
             top=top,
             total=weights.sum(-1),
             best=best,
             candidate=candidate.float(),
-            score=_at(scores, candidate, first) if noise else best,
+            score=score,
             second=_second(scores) if "margin" in wanted else top,
             tilt=(weights * logs).nan_to_num_(nan=0.0).sum(-1) if "entropy" in wanted else top,
             current=_at(scores, also["tokens"], first) if "current_probability" in wanted else top,
