@@ -1,8 +1,8 @@
 """Say where and in which form each node runs: one graph per phase.
 
 A phase is a kind of forward, so that every program has static shapes and can be captured on its
-own. Statistics run in Triton on a GPU, in torch elsewhere; with the head in torch on a CPU, in
-tiles of the vocabulary (`docs/log.md` says when that pays).
+own. Statistics run in Triton on a GPU, in torch elsewhere; samples on a CPU are drawn in tiles of
+the vocabulary (`docs/log.md` says why).
 """
 
 import os

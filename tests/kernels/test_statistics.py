@@ -152,16 +152,20 @@ def test_row_statistics(case):
     judge(case, found, whole)
 
 
-@pytest.mark.parametrize("draw", [Greedy(Vocabulary(4099, 5001)), Sample(Vocabulary(0, None), 0.7)])
-def test_rows_of_several_stretches(draw):
-    """The best id, the next and the token each in another stretch."""
+@pytest.mark.parametrize("gone", [slice(0, 0), slice(0, 4096), slice(4096, 8192)])
+@pytest.mark.parametrize("draw", [Greedy(Vocabulary(4099, 9001)), Sample(Vocabulary(0, None), 0.7)])
+def test_rows_of_several_stretches(draw, gone):
+    """The best id, the next and the token each in another stretch, and one stretch all at -inf."""
     logits = torch.randn(1, 2, 9001, generator=torch.Generator().manual_seed(0))
     logits[..., 8999] = logits[..., 4097] = 9.0
-    case = Case(
-        logits, draw, torch.tensor([[1, 2]]), torch.tensor([[8999, 17]]), ("candidate", *sorted(NAMES - {"candidate"}))
-    )
-    whole = row_reference.RowStatistics(draw, case.reads, case.wanted)(logits, *case.values)
-    judge(case, row_triton.RowStatistics(draw, case.reads, case.wanted)(logits, *case.values), whole)
+    logits[..., gone] = -torch.inf
+    wanted = ("candidate", *sorted(NAMES - {"candidate"}))
+    case = Case(logits, draw, torch.tensor([[1, 2]]), torch.tensor([[8999, 17]]), wanted)
+    whole = row_reference.RowStatistics(draw, case.reads, wanted)(logits, *case.values)
+    made = row_triton.RowStatistics(draw, case.reads, wanted)
+    judge(case, made(logits, *case.values), whole)
+    finished = partials_reference.finish(made.partials(logits, *case.values), wanted)
+    judge(case, tuple(each.view_as(case.tokens) for each in finished), whole)
 
 
 @pytest.mark.parametrize("mask_id", [0, 299])
