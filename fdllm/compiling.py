@@ -13,6 +13,7 @@ from fdllm.decoder import Decoder, Plan
 from fdllm.models.denoiser import Denoiser
 from fdllm.models.function import FunctionDenoiser
 from fdllm.models.spec import Spec
+from fdllm.passes.place import KERNELS
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.schedules.base import Schedule
 from fdllm.temperatures.base import TemperatureSchedule
@@ -36,6 +37,7 @@ def compile(  # noqa: A001 - the public name says what it does
     top_p: float | None = None,
     top_k: int | None = None,
     stop_at_eos: bool = True,
+    kernels: str = "auto",
 ) -> Decoder:
     """Compile a decoder for a model.
 
@@ -57,6 +59,7 @@ def compile(  # noqa: A001 - the public name says what it does
         top_p: draw from the smallest set of ids whose probability exceeds this.
         top_k: draw from this many likeliest ids.
         stop_at_eos: a row is done when an eos stands with no open slot before it.
+        kernels: how statistics are computed: `torch`, `triton`, or `auto`: Triton on a GPU.
 
     Raises:
         SettingError: a setting is wrong; the message names its key.
@@ -65,6 +68,8 @@ def compile(  # noqa: A001 - the public name says what it does
         fdllm.compiler.UnsoundError: the cache does not suit the model or the policy, or the backend the device.
 
     """
+    if kernels not in KERNELS:
+        raise SettingError(f"kernels: wanted one of {', '.join(KERNELS)}, got {kernels!r}")
     denoiser = as_denoiser(model, spec)
     given = {"cache": cache, "policy": policy, "temperature": temperature, "block_length": block_length}
     recommended = _recommended(denoiser.defaults, given, schedule)
@@ -79,6 +84,7 @@ def compile(  # noqa: A001 - the public name says what it does
         ),
         sampling=sampling,
         planned=False,
+        kernels=kernels,
     )
     plan = Plan(
         cache=build("caches", chosen["cache"], CachePolicy, "cache"),

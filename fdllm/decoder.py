@@ -74,6 +74,7 @@ class Decoder:
             "policy": repr(parts.policy),
             "attention": repr(parts.attention),
             "sampling": repr(parts.sampling),
+            "kernels": parts.kernels,
             "max_new_tokens": str(plan.max_new_tokens),
             "stop_at_eos": str(plan.stop_at_eos),
             "as the model recommends": ", ".join(plan.recommended) or "nothing",
