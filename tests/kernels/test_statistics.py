@@ -1,8 +1,5 @@
 """Statistics kernels against the references: odd sizes, dtypes, strides, ties, -inf, shards, whole decodes."""
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -313,6 +310,3 @@ def test_narrowed_logits_decode_in_triton():
     assert torch.equal(
         decoder.generate([[1, 2]]).tokens, fdllm.compile(tiny(), kernels="torch", **how).generate([[1, 2]]).tokens
     )
-
-
-@pytest.mark.slow
