@@ -46,7 +46,9 @@ def end_in_first_quarter(tokens: list[int]) -> int:
     return max((token for token in first if first[token] < len(tokens) // 4), key=lambda token: first[token])
 
 
-def measure(row: str, published: Peer, ours: Peer, folder: str, args: argparse.Namespace, vocabulary: int) -> Comparison:
+def measure(
+    row: str, published: Peer, ours: Peer, folder: str, args: argparse.Namespace, vocabulary: int
+) -> Comparison:
     """Measure one row on loaded peers."""
     asked = prompt(vocabulary)
     if row != "eos":

@@ -71,7 +71,7 @@ def weights(vocabulary: int, seed: int, sharpness: float) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(rows: int, columns: int, scale: float = 1.0) -> Tensor:
-        return torch.randn(rows, columns, generator=generator) * (scale * columns**-0.5)
+        return torch.randn(rows, columns, generator=generator).mul_(scale * columns**-0.5)
 
     top = "model.transformer"
     found = {
@@ -83,10 +83,10 @@ def weights(vocabulary: int, seed: int, sharpness: float) -> dict[str, Tensor]:
     for layer in range(LAYERS):
         block = f"{top}.blocks.{layer}"
         # peaked attention: slots that all hold the mask id then differ by where they look
-        shapes = {"q_proj": (WIDTH, WIDTH, 2.0), "k_proj": (WIDTH, WIDTH, 2.0), "v_proj": (WIDTH, WIDTH)}
-        shapes |= {"attn_out": (WIDTH, WIDTH, 2.0), "ff_proj": (MLP, WIDTH), "up_proj": (MLP, WIDTH)}
-        shapes |= {"ff_out": (WIDTH, MLP)}
-        found |= {f"{block}.{name}.weight": drawn(*shape) for name, shape in shapes.items()}
+        found |= {f"{block}.{name}.weight": drawn(WIDTH, WIDTH, 2.0) for name in ("q_proj", "k_proj", "attn_out")}
+        found[f"{block}.v_proj.weight"] = drawn(WIDTH, WIDTH)
+        found |= {f"{block}.{name}.weight": drawn(MLP, WIDTH) for name in ("ff_proj", "up_proj")}
+        found[f"{block}.ff_out.weight"] = drawn(WIDTH, MLP)
         found |= {f"{block}.{name}.weight": torch.ones(WIDTH) for name in ("attn_norm", "ff_norm")}
     return found
 

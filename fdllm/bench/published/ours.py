@@ -11,7 +11,7 @@ import transformers
 
 import fdllm
 from fdllm.bench.published.worker import serve
-from fdllm.models.backbone import BackboneDenoiser
+from fdllm.models.denoiser import Denoiser
 
 
 class Ours:
@@ -19,7 +19,7 @@ class Ours:
 
     def __init__(self) -> None:
         """Hold nothing yet."""
-        self.model: BackboneDenoiser | None = None
+        self.model: Denoiser | None = None
         self.stops = False
 
     def load(self, path: str, threads: int, eos_id: int | None = None) -> dict[str, Any]:
