@@ -115,3 +115,9 @@ def test_a_module_with_hooks_of_others_stays_as_it_is():
     norm.forward = norm.forward
     found = rebuilt(module)
     assert found.module is module and not found.picks
+
+
+@torch.inference_mode()
+def test_a_compiled_linear_layer_gives_the_same():
+    layer, x = OneDnnLinear(nn.Linear(7, 5)), torch.randn(3, 7)
+    assert torch.equal(torch.compile(layer, fullgraph=True)(x), layer(x))

@@ -22,7 +22,9 @@ class OneDnnLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply, float32[... K] -> float32[... N]."""
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
+        # inductor takes oneDNN's own operator for a constant weight only
+        call = torch.ops.fdllm.linear if torch.compiler.is_compiling() else _linear
+        return call(x, self.weight, self.bias)  # type: ignore[no-any-return]
 
 
 def fits(module: nn.Module) -> bool:
@@ -31,3 +33,17 @@ def fits(module: nn.Module) -> bool:
         return False
     weight = module.weight
     return type(weight) is nn.Parameter and weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+
+
+def _shaped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    del bias
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+torch.library.define("fdllm::linear", "(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+torch.library.impl("fdllm::linear", "CPU", _linear)
+torch.library.register_fake("fdllm::linear", _shaped)

@@ -85,8 +85,9 @@ def of_vocabulary(args: argparse.Namespace, vocabulary: int) -> dict[str, Any]:
                 continue
             rows[row] = found.to_dict()
             print(
-                f"{vocabulary:7} {row:18} {found.speed_up:5.2f} x  published {found.published_seconds:7.2f} s "
-                f"({found.published_nfe} forwards)  fdllm {found.our_seconds:7.2f} s ({found.our_nfe})",
+                f"{vocabulary:7} {row:18} {found.speed_up:5.2f} x (CPU time {found.cpu_speed_up:5.2f} x)  published "
+                f"{found.published_seconds:7.2f} s, {found.published_nfe} forwards; fdllm {found.our_seconds:7.2f} s, "
+                f"{found.our_nfe}; load {found.load_average:.1f}",
                 flush=True,
             )
     return {"versions": versions, "rows": rows}

@@ -18,6 +18,7 @@ class Comparison:
     Attributes:
         speed_up: median over the pairs of published seconds / our seconds.
         speed_ups: each pair's.
+        cpu_speed_up: the same of the processes' CPU times, which other load on the machine disturbs less.
         published_seconds: median time of the published code.
         our_seconds: median time of fdllm.
         published_nfe: forwards the published code made.
@@ -29,6 +30,7 @@ class Comparison:
 
     speed_up: float
     speed_ups: list[float]
+    cpu_speed_up: float
     published_seconds: float
     our_seconds: float
     published_nfe: int
@@ -85,6 +87,7 @@ def _summary(times: list[tuple[Result, Result]], seen: int) -> Comparison:
     return Comparison(
         speed_up=statistics.median(ratios),
         speed_ups=[round(ratio, 4) for ratio in ratios],
+        cpu_speed_up=statistics.median(theirs.cpu_seconds / mine.cpu_seconds for theirs, mine in times),
         published_seconds=statistics.median(theirs.seconds for theirs, _ in times),
         our_seconds=statistics.median(mine.seconds for _, mine in times),
         published_nfe=times[-1][0].nfe,

@@ -3,14 +3,13 @@
 python -m fdllm.bench.published.ours
 """
 
-import time
 from typing import Any
 
 import torch
 import transformers
 
 import fdllm
-from fdllm.bench.published.worker import serve
+from fdllm.bench.published.worker import serve, timed
 from fdllm.models.denoiser import Denoiser
 
 
@@ -41,10 +40,8 @@ class Ours:
             block_length=block,
             stop_at_eos=self.stops,
         )
-        begun = time.perf_counter()
-        out = decoder.generate(torch.tensor([prompt]))
-        seconds = time.perf_counter() - begun
-        return {"tokens": out.tokens[0].tolist(), "nfe": out.nfe, "seconds": seconds}
+        out, times = timed(lambda: decoder.generate(torch.tensor([prompt])))
+        return {"tokens": out.tokens[0].tolist(), "nfe": out.nfe, **times}
 
 
 if __name__ == "__main__":

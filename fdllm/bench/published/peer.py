@@ -34,11 +34,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What a decode gave: the response ids, the forwards it took, its time in seconds."""
+    """What a decode gave: the response ids, the forwards it took, wall time and CPU time of the process in seconds."""
 
     tokens: list[int]
     nfe: int
     seconds: float
+    cpu_seconds: float
 
 
 class Peer:
