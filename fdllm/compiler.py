@@ -21,6 +21,13 @@ from fdllm.passes.resolve import PREVIOUS, resolve
 from fdllm.temperatures.base import TemperatureSchedule
 from fdllm.wiring import Wiring
 
+# what goes with any policy, by attention pattern
+_SOUND = {
+    "full": "'dual', 'prefix' or 'none'",
+    "block-causal": "'block-causal' or 'none'",
+    "causal-prefix": "'block-causal' or 'none'",
+}
+
 
 class UnsoundError(ValueError):
     """Two components do not go together; the message says why and what to choose instead."""
@@ -131,10 +138,10 @@ def check_pair(parts: Wiring, cache: CachePolicy) -> None:
     if (policy.reads == "window" or policy.revokes) and cache.fresh == "open":
         raise UnsoundError(
             f"{policy!r} reads filled slots of the window, but {cache!r} recomputes only open ones, so their "
-            "signals would be stale; use cache 'dual', 'prefix' or 'none'"
+            f"signals would be stale; use cache {_SOUND[spec.pattern]}"
         )
     if policy.revokes and cache.freezes:
         raise UnsoundError(
             f"{policy!r} reopens slots, but {cache!r} may never recompute slots that saw the revoked tokens; "
-            "use cache 'dual', 'prefix' or 'none'"
+            f"use cache {_SOUND[spec.pattern]}"
         )
