@@ -126,7 +126,7 @@ def test_llada2_goes_by_the_name_of_its_backbone(data, tmp_path):
     ("said", "message"),
     [
         ({}, r"fdllm.architecture: required, add it\n.*fdllm.spec: required, add it; convert the checkpoint again"),
-        (3, "fdllm: Input should be a valid dictionary"),
+        (3, "fdllm: wanted a table, got 3"),
         ({"architecture": "DreamModel", "spec": {"mask_id": -1}}, "fdllm.spec.mask_id: .*greater than or equal to 0"),
         ({"architecture": "DreamModel", "spec": {"mask_id": 3}, "x": 1}, "fdllm.x: no such key"),
         ({"architecture": "Dreem", "spec": {"mask_id": 3}}, "no model family named 'Dreem'"),
