@@ -72,6 +72,13 @@ def test_lines_of_stdin_through_the_built_in_model(monkeypatch, capsys):
     assert [line["index"] for line in lines] == [0, 1] and all(isinstance(line["text"], str) for line in lines)
 
 
+def test_a_line_of_stdin_that_is_no_text(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Question: one?\n\udcff"))
+    assert run(["generate", *SHORT]) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and "stdin:2: is no valid text (UTF-8, no lone surrogates)" in error
+
+
 def test_a_prompt_as_text(capsys):
     assert run(["generate", *SHORT, "--prompt", "Question: one?"]) == 0
     assert capsys.readouterr().out.endswith("\n")

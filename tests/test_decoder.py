@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pytest
 import torch
@@ -10,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fdllm
+from fdllm.agenda import agenda
 from fdllm.component import SettingError
+from fdllm.policies.threshold import Threshold
 from fdllm.prompts import PromptError
+from fdllm.schedules.blocks import Blocks
 from fdllm.testing import EOS_ID, MASK_ID, VOCABULARY, few, random_model, tasks
 
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [10, 11]]
@@ -174,6 +178,14 @@ def test_prompts_in_every_form():
 def test_bad_prompts(prompts, message):
     with pytest.raises(PromptError, match=message):
         decoder().generate(prompts)
+
+
+def test_a_plan_of_many_slots_lists_none_of_them():
+    tracemalloc.start()
+    way = agenda(Blocks(block_length=10**6), Threshold(), fdllm.Spec(mask_id=1), 1, 10**6)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert way.windows == (range(10**6),) and peak < 10**5
 
 
 def test_a_hole_in_an_attention_mask_is_refused():
