@@ -146,7 +146,7 @@ WRONG = {
     "out of range": (["--set", "policy.threshold=2"], "policy.threshold: Input should be less than or equal to 1, got 2"),
     "unknown component": (["--set", "cache=duel"], "no cache named 'duel'; did you mean 'dual'?"),
     "steps that do not fit": (["--set", "policy=top-k", "--set", "policy.steps=3", "--set", "generate.block_length=4"], "policy.steps: 3 steps"),
-    "unknown model": (["--model", "./absent"], "model.path: cannot read a config from './absent': give a folder, a hub id or one of tiny"),
+    "unknown model": (["--model", "./absent"], "model.path: cannot find config.json of './absent': give a folder, a hub id or one of tiny"),
     "a folder without a model": (["--model", "{tmp}"], "has no config.json; give the folder of a checkpoint"),
     "an impossible override": (["--set", "model.mask_id=-1"], "model.mask_id: Input should be greater than or equal to 0"),
     "ids outside the vocabulary": (["--prompt-ids", "[5, 96]"], "--prompt-ids: ids [96] are outside the vocabulary [0, 96)"),

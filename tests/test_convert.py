@@ -202,7 +202,7 @@ def test_the_command(data, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["{source}"], "Missing argument 'TARGET'"),
-        (["./absent", "{target}"], "model.path: cannot read a config from './absent'"),
+        (["./absent", "{target}"], "model.path: cannot find config.json of './absent'"),
         (["{source}", "{tmp}"], "there is something of that name; give a folder that is absent or empty"),
         (["{source}", "{target}", "--set", "policy.threshold=0.5"], "policy.threshold: is not written into a check"),
         (["{source}", "{target}", "--set", "model.tp=2"], "model.tp: is not written into a checkpoint; --set takes "),

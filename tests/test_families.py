@@ -325,6 +325,8 @@ def test_the_tokenizer_of_dream_needs_no_remote_code(data, tmp_path):
         ),
         ("llada", {"rope_theta": "big"}, "rope_theta = 'big' is no number"),
         ("fdv2", {"layer_types": ["full_attention", "sliding_attention"]}, r"layer_types has \['sliding_attention'\]"),
+        ("fdv2", {"layer_types": 3}, r"layer_types has \['3'\] \(only 'full_attention' is supported\)"),
+        ("llada2", {"partial_rotary_factor": [1]}, r"partial_rotary_factor = \[1\] is no number"),
         ("fdv2", {"num_hidden_layers": 3}, "missing: model.layers.2.input_layernorm.weight"),
         (
             "sdar",

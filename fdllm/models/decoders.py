@@ -20,8 +20,9 @@ _SIZES = (
 def qwen2(config: Config) -> dict[str, Any]:
     """Keep what Qwen2Config declares; biases of q, k and v are built in."""
     refuse(config, {"hidden_act": "silu", "use_sliding_window": False, "use_mrope": False})
-    if kinds := set(given(config, "layer_types", ())) - {"full_attention"}:
-        raise CheckpointError(f"config.json: layer_types has {sorted(kinds)} (only 'full_attention' is supported)")
+    kinds = given(config, "layer_types", [])
+    if wrong := {*map(str, kinds if isinstance(kinds, list) else [kinds])} - {"full_attention"}:
+        raise CheckpointError(f"config.json: layer_types has {sorted(wrong)} (only 'full_attention' is supported)")
     return {
         **{key: count(config, key) for key in _SIZES},
         "num_key_value_heads": count(config, "num_key_value_heads", count(config, "num_attention_heads")),

@@ -78,9 +78,9 @@ def count(config: Config, key: str, default: int | None = None) -> int:
     return found
 
 
-def number(config: Config, key: str) -> float:
-    """Give a number of the config; files write whole ones as integers."""
-    found = required(config, key)
+def number(config: Config, key: str, default: float | None = None) -> float:
+    """Give a number of the config, which files write as an integer where it is whole; the default as in `count`."""
+    found = required({key: given(config, key, default)}, key)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise CheckpointError(f"config.json: {key} = {found!r} is no number")
     return float(found)

@@ -53,11 +53,7 @@ def read_config(path: str) -> Config:
     source = Path(source_of(path))
     if source.exists() and not (source / "config.json").is_file():
         raise CheckpointError(f"model.path: {path!r} has no config.json; give the folder of a checkpoint")
-    try:
-        found = _find(path, "config.json")
-    except (OSError, ValueError) as error:
-        why = _first_line(error)
-        raise CheckpointError(f"model.path: cannot read a config from {path!r}: {_WANTED} ({why})") from error
+    found = _find(path, "config.json")
     config = {} if found is None else _object(found, path)
     if not config:
         raise CheckpointError(f"model.path: {path!r} has no config.json, or an empty one; {_WANTED}")
@@ -113,7 +109,12 @@ def read_tokenizer(path: str, family: Family) -> Any:
 
 
 def _find(path: str, name: str) -> str | None:
-    found: str | None = cached_file(source_of(path), name, _raise_exceptions_for_missing_entries=False)
+    """Give where a file of the checkpoint lies on this machine, or None where it has none of that name."""
+    try:
+        found: str | None = cached_file(source_of(path), name, _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError) as error:
+        why = _first_line(error)
+        raise CheckpointError(f"model.path: cannot find {name} of {path!r}: {_WANTED} ({why})") from error
     return found
 
 
