@@ -14,6 +14,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,36 +32,45 @@ from fdllm.models.spec import Spec
 PROMPT, NEW, BLOCK, VOCABULARY = 512, 256, 32, 32_000
 
 
-def llada_shaped() -> BackboneDenoiser:
+def llada_shaped(vocabulary: int = VOCABULARY, context: int = 1024) -> BackboneDenoiser:
     """Make the model, random weights."""
     config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=512,
         intermediate_size=1536,
         num_hidden_layers=8,
         num_attention_heads=8,
-        max_position_embeddings=1024,
+        max_position_embeddings=context,
         use_cache=False,
     )
     torch.manual_seed(0)
     module = transformers.LlamaForCausalLM(config)
-    spec = Spec(mask_id=VOCABULARY - 1, eos_ids=(VOCABULARY - 2,), vocab_size=VOCABULARY, context=1024)
-    return BackboneDenoiser(module, spec, name="LLaDA-shaped, d_model 512, 8 layers, vocabulary 32k")
+    spec = Spec(mask_id=vocabulary - 1, eos_ids=(vocabulary - 2,), vocab_size=vocabulary, context=context)
+    return BackboneDenoiser(module, spec, name=f"LLaDA-shaped, d_model 512, 8 layers, vocabulary {vocabulary}")
 
 
-def bare(model: BackboneDenoiser, out: Generation) -> Callable[[], None]:
-    """Prepare the forwards of a run, as its trace tells, and return a function that does only them."""
+def bare(model: BackboneDenoiser, out: Generation, prompt: int) -> Callable[[], None]:
+    """Prepare the forwards of a run, as its trace tells, and return a function that does only them.
+
+    Args:
+        model: what decoded.
+        out: of prompts of one length, traced.
+        prompt: that length, in slots.
+
+    """
     assert out.trace is not None
-    length = PROMPT + NEW
+    batch, length = len(out.tokens), prompt + out.tokens.shape[1]
     calls = []
-    for move in out.trace:
-        window = range(PROMPT + move.window.start, PROMPT + move.window.stop)
-        calls.append((feed(model.spec, [Rows(move.computed)], [window], [length]), move.phase != "full"))
-    canvas = torch.randint(0, VOCABULARY - 2, (1, length))
+    for _, together in groupby(out.trace, lambda move: move.forward):
+        moves = list(together)
+        windows = [range(prompt + move.window.start, prompt + move.window.stop) for move in moves]
+        plans: list[Rows | None] = [Rows(move.computed) for move in moves]
+        calls.append((feed(model.spec, plans, windows, [length] * len(moves)), moves[0].phase != "full"))
+    canvas = torch.randint(0, length, (batch, length))
 
     @torch.inference_mode()
     def run() -> None:
-        store = model.new_store(1, length)
+        store = model.new_store(batch, length)
         for each, stores in calls:
             model.head(model.hidden(canvas, each, store if stores else None, model.attention))
 
@@ -74,19 +84,23 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def measure(decoder: Decoder, model: BackboneDenoiser, pairs: int) -> dict[str, Any]:
+def measure(
+    decoder: Decoder, model: BackboneDenoiser, pairs: int, *, batch: int = 1, prompt: int = PROMPT
+) -> dict[str, Any]:
     """Run a decode and its bare forwards in turn; give the times and the median ratio."""
-    prompt = torch.randint(0, VOCABULARY - 2, (1, PROMPT), generator=torch.Generator().manual_seed(1))
-    forwards = bare(model, decoder.generate(prompt, trace=True))
+    most = (model.spec.vocab_size or VOCABULARY) - 2
+    ids = torch.randint(0, most, (batch, prompt), generator=torch.Generator().manual_seed(1))
+    traced = decoder.generate(ids, trace=True)
+    forwards = bare(model, traced, prompt)
     forwards()
-    times = [(seconds(lambda: decoder.generate(prompt)), seconds(forwards)) for _ in range(pairs)]
+    times = [(seconds(lambda: decoder.generate(ids)), seconds(forwards)) for _ in range(pairs)]
     decode, alone = zip(*times, strict=True)
     return {
         "decode_seconds": statistics.median(decode),
         "bare_seconds": statistics.median(alone),
         "ratio": statistics.median(d / b for d, b in times),
         "ratios": [round(d / b, 4) for d, b in times],
-        "nfe": decoder.generate(prompt).nfe,
+        "nfe": traced.nfe,
     }
 
 
