@@ -10,6 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from fdllm.transfer import to_device
+
 
 @dataclass(frozen=True, eq=False)
 class Visibility:
@@ -38,5 +40,5 @@ class Visibility:
 
     def to(self, device: torch.device) -> "Visibility":
         """Copy with its tensors on a device."""
-        chosen = None if self.chosen is None else self.chosen.to(device)
-        return replace(self, starts=self.starts.to(device), ends=self.ends.to(device), chosen=chosen)
+        chosen = None if self.chosen is None else to_device(self.chosen, device)
+        return replace(self, starts=to_device(self.starts, device), ends=to_device(self.ends, device), chosen=chosen)
