@@ -16,7 +16,7 @@ from fdllm.columns import Column
 from fdllm.graph import Graph, check, emit, picture, source
 from fdllm.passes.demand import demand
 from fdllm.passes.fuse import fuse
-from fdllm.passes.place import phases, place
+from fdllm.passes.place import form, phases, place
 from fdllm.passes.resolve import PREVIOUS, resolve
 from fdllm.temperatures.base import TemperatureSchedule
 from fdllm.wiring import Wiring
@@ -89,6 +89,7 @@ def compile_step(parts: Wiring, cache: CachePolicy, wanted: tuple[str, ...] = ()
     Raises:
         UnsoundError: the cache does not suit the model or the policy, or the backend the device.
         fdllm.graph.PortError: the graph is not well wired.
+        fdllm.component.SettingError: kernels are asked for that cannot run here.
 
     """
     check_pair(parts, cache)
@@ -97,7 +98,9 @@ def compile_step(parts: Wiring, cache: CachePolicy, wanted: tuple[str, ...] = ()
     stages = {"resolve": check(graph, known=known_values(graph))}
     stages["demand"] = demand(stages["resolve"])
     stages["fuse"] = fuse(stages["demand"])
-    placed = {phase: place(stages["fuse"], phase) for phase in phases(cache)}
+    device = parts.denoiser.device
+    how = form(parts.kernels, device)
+    placed = {phase: place(stages["fuse"], phase, how, device) for phase in phases(cache)}
     programs = {phase: Program(phase, graph, emit(graph, f"{phase}_step")) for phase, graph in placed.items()}
     return Compiled(programs, columns, {**stages, **{f"place ({phase})": g for phase, g in placed.items()}})
 

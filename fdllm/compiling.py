@@ -14,6 +14,7 @@ from fdllm.execution.choose import NAMES
 from fdllm.models.denoiser import Denoiser
 from fdllm.models.function import FunctionDenoiser
 from fdllm.models.spec import Spec
+from fdllm.passes.place import KERNELS
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.schedules.base import Schedule
 from fdllm.temperatures.base import TemperatureSchedule
@@ -37,6 +38,7 @@ def compile(  # noqa: A001 - the public name says what it does
     top_p: float | None = None,
     top_k: int | None = None,
     stop_at_eos: bool = True,
+    kernels: str = "auto",
     execution: str = "auto",
 ) -> Decoder:
     """Compile a decoder for a model.
@@ -59,6 +61,7 @@ def compile(  # noqa: A001 - the public name says what it does
         top_p: draw from the smallest set of ids whose probability exceeds this.
         top_k: draw from this many likeliest ids.
         stop_at_eos: a row is done when an eos stands with no open slot before it.
+        kernels: how statistics are computed: `torch`, `triton`, or `auto`: Triton on a GPU.
         execution: how steps are run: `eager`, call by call; `compile`, by torch.compile; `cudagraph`, recorded
             once a phase and replayed; `static`, the same on any device, slowly, as a check; `auto` is `eager`.
 
@@ -70,6 +73,8 @@ def compile(  # noqa: A001 - the public name says what it does
         fdllm.execution.base.ExecutionError: steps cannot be run that way on this device.
 
     """
+    if kernels not in KERNELS:
+        raise SettingError(f"kernels: wanted one of {', '.join(KERNELS)}, got {kernels!r}")
     denoiser = as_denoiser(model, spec)
     given = {"cache": cache, "policy": policy, "temperature": temperature, "block_length": block_length}
     recommended = _recommended(denoiser.defaults, given, schedule)
@@ -86,6 +91,7 @@ def compile(  # noqa: A001 - the public name says what it does
         ),
         sampling=sampling,
         planned=False,
+        kernels=kernels,
     )
     plan = Plan(
         cache=build("caches", chosen["cache"], CachePolicy, "cache"),

@@ -103,6 +103,9 @@ class GenerateTable(Table):
     top_k: int | None = Field(None, ge=1, description="keep this many of the likeliest tokens; unset: all")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of all noise; the same seed gives the same tokens")
     stop_at_eos: bool = Field(True, description="leave undecided what stands behind the first end of text")
+    kernels: Literal["auto", "torch", "triton"] = Field(
+        "auto", description="how statistics of logits are computed; auto: triton on a GPU, torch elsewhere"
+    )
     execution: Literal["auto", "eager", "compile", "cudagraph", "static"] = Field(
         "auto",
         description="how steps are run: eager: call by call; compile: by torch.compile; cudagraph: recorded once a "

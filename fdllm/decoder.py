@@ -84,6 +84,7 @@ class Decoder:
             "attention": repr(parts.attention),
             "execution": self.execution if plan.execution != "auto" else f"{self.execution} (auto)",
             "sampling": repr(parts.sampling),
+            "kernels": parts.kernels,
             "max_new_tokens": str(plan.max_new_tokens),
             "stop_at_eos": str(plan.stop_at_eos),
             "as the model recommends": ", ".join(plan.recommended) or "nothing",

@@ -63,7 +63,7 @@ def random_ids(key: NoiseKey, size: int) -> Tokens:
     return (uniform(key, -2) * size).long().clamp(max=size - 1)
 
 
-def gumbel(key: NoiseKey, logits: Logits) -> Tensor:
-    """Standard Gumbel noise for every id of every slot, float32[B W V]."""
-    ids = torch.arange(logits.shape[-1], device=logits.device)
+def gumbel(key: NoiseKey, logits: Logits, first: int = 0) -> Tensor:
+    """Standard Gumbel noise for every id of every slot, float32[B W V]; `first` is the id of the first column."""
+    ids = torch.arange(first, first + logits.shape[-1], device=logits.device)
     return -(-uniform(key.unsqueeze(-1), ids).log()).log()

@@ -13,6 +13,9 @@ from torch.nn.functional import pad
 from fdllm.noise import gumbel
 from fdllm.types import Logits, NoiseKey, Temperature, Tokens
 
+# the id where none is legal: beyond any vocabulary, and like every id up to it exact in float32
+NOBODY = 2**24
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -23,15 +26,33 @@ class Vocabulary:
 
     def best(self, scores: Tensor) -> Tokens:
         """Return the legal id of the highest score, int64[B W]; equal scores give the lowest id."""
-        if self.mask_id is None:
-            return scores[..., : self.size].argmax(-1)
-        low, high = scores[..., : self.size][..., : self.mask_id], scores[..., : self.size][..., self.mask_id + 1 :]
-        if not high.shape[-1]:
-            return low.argmax(-1)
-        if not low.shape[-1]:
-            return high.argmax(-1) + 1
-        below, above = low.max(-1), high.max(-1)
-        return torch.where(above.values > below.values, above.indices + self.mask_id + 1, below.indices)
+        return self.highest(scores)[1]
+
+    def highest(self, scores: Tensor, first: int = 0) -> tuple[Tensor, Tokens]:
+        """Find the highest score of a legal id among some neighboring ids.
+
+        Args:
+            scores: of the ids from `first` on, [... T].
+            first: the id of the first column.
+
+        Returns:
+            The score and its id, [...]; equal scores give the lowest id. Where no id is legal, -inf
+            and `NOBODY`.
+
+        """
+        stop = first + scores.shape[-1]
+        end = stop if self.size is None else min(stop, self.size)
+        hole = end if self.mask_id is None else self.mask_id
+        sides = [range(first, min(hole, end)), range(max(hole + 1, first), end)]
+        found = [scores[..., side.start - first : side.stop - first].max(-1) for side in sides if side]
+        ids = [each.indices + side.start for each, side in zip(found, filter(None, sides), strict=True)]
+        if not found:
+            lowest = torch.full_like(scores[..., 0], -torch.inf)
+            return lowest, torch.full_like(lowest, NOBODY, dtype=torch.int64)
+        if len(found) == 1:
+            return found[0].values, ids[0]
+        above = found[1].values > found[0].values
+        return found[1].values.where(above, found[0].values), ids[1].where(above, ids[0])
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,11 @@ class Greedy:
 
     def __call__(self, logits: Logits) -> Tokens:
         """Choose, int64[B W]; ties go to the lowest id."""
-        return self.vocabulary.best(logits)
+        return self.highest(logits)[1]
+
+    def highest(self, logits: Tensor, first: int = 0) -> tuple[Tensor, Tokens]:
+        """Choose among the ids from `first` on; see `Vocabulary.highest`."""
+        return self.vocabulary.highest(logits, first)
 
 
 @dataclass(frozen=True)
@@ -54,7 +79,11 @@ class Sample:
 
     def __call__(self, logits: Logits, noise: NoiseKey) -> Tokens:
         """Draw, int64[B W]; the same key draws the same id."""
-        return self.vocabulary.best(logits.float() / self.temperature + gumbel(noise, logits))
+        return self.highest(logits, noise)[1]
+
+    def highest(self, logits: Tensor, noise: NoiseKey, first: int = 0) -> tuple[Tensor, Tokens]:
+        """Draw among the ids from `first` on, by noisy scores; see `Vocabulary.highest`."""
+        return self.vocabulary.highest(logits.float() / self.temperature + gumbel(noise, logits, first), first)
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,17 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Wiring:
-    """The parts of a step. `planned`: the policy says how many commits each step is due."""
+    """The parts of a step.
+
+    Attributes:
+        planned: the policy says how many commits each step is due.
+        kernels: `auto`, `torch` or `triton`: the form of the kernels.
+
+    """
 
     denoiser: Denoiser
     policy: UnmaskingPolicy
     attention: AttentionBackend
     sampling: Sampling
     planned: bool
+    kernels: str = "auto"

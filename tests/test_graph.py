@@ -118,15 +118,15 @@ class Outside(CachePolicy):
 
 @final
 class TakesAnOperation(UnmaskingPolicy):
-    columns: ClassVar = {"head": 0}
+    columns: ClassVar = {"forward": 0}
 
-    def __call__(self, masked: Mask, head: Probability) -> "Held":
-        return Held(masked, head)
+    def __call__(self, masked: Mask, forward: Probability) -> "Held":
+        return Held(masked, forward)
 
 
 class Held(NamedTuple):
     commit: Mask
-    head: Probability
+    forward: Probability
 
 
 def test_a_misspelt_value_names_reader_and_nearest():
@@ -209,7 +209,7 @@ def test_a_cache_that_answers_wrongly(cache, message):
 
 
 def test_a_value_that_takes_the_name_of_an_operation():
-    refused(TakesAnOperation(), "'head' names a value and an operation of the step; rename the value")
+    refused(TakesAnOperation(), "'forward' names a value and an operation of the step; rename the value")
 
 
 def test_a_cache_for_another_attention_pattern():
@@ -232,7 +232,7 @@ def test_a_function_keeps_no_store():
 def test_nothing_unread_is_computed():
     graph = compiled("threshold").compiled.programs["full"].graph
     values = {value for each in graph.nodes for value in each.writes}
-    engine = {"masked", "hidden", "logits", "candidate", "commit", "committed", "next_canvas", "next_open_slots"}
+    engine = {"masked", "hidden", "candidate", "commit", "committed", "next_canvas", "next_open_slots"}
     assert values == engine | {"confidence"}
     for order, signal in (("margin", "margin"), ("entropy", "entropy"), ("random", "uniform")):
         graph = compiled({"name": "top-k", "order": order}).compiled.programs["full"].graph
@@ -252,7 +252,7 @@ def test_the_emitted_program_is_flat_python():
     decoder = compiled("threshold", cache="dual")
     text = decoder.compiled.programs["reuse"].source
     assert text.startswith("def reuse_step(canvas, open_slots, window, feed, store):\n")
-    assert "    candidate, confidence = row_statistics(logits)\n" in text
+    assert "    candidate, confidence = head_statistics(hidden)\n" in text
     compile(text, "<test>", "exec")
     assert text in decoder.explain(source=True)
     assert text not in decoder.explain()

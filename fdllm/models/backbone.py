@@ -16,6 +16,7 @@ from fdllm.attention.base import AttentionBackend
 from fdllm.attention.sdpa import Sdpa
 from fdllm.caches.base import Rows
 from fdllm.component import SettingError
+from fdllm.kernels.head_statistics import HeadWeight
 from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed, feed
 from fdllm.models.spec import Spec
@@ -83,6 +84,14 @@ class BackboneDenoiser(Denoiser):
     def head(self, hidden: Hidden) -> Logits:
         """Apply the LM head."""
         return self.module.get_output_embeddings()(hidden)  # type: ignore[no-any-return]
+
+    def head_weight(self) -> HeadWeight | None:
+        """Give weight and bias of a plain linear head that nobody hooked into."""
+        head = self.module.get_output_embeddings()
+        hooked = (
+            type(head) is not nn.Linear or head._forward_hooks or head._forward_pre_hooks or "forward" in vars(head)
+        )
+        return None if hooked else HeadWeight(head.weight, head.bias)
 
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:

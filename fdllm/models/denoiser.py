@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fdllm.attention.base import AttentionBackend
+from fdllm.kernels.head_statistics import HeadWeight
 from fdllm.models.feed import Feed
 from fdllm.models.spec import Spec
 from fdllm.types import CanvasTokens, Hidden, Logits
@@ -81,6 +82,13 @@ class Denoiser(ABC):
     @abstractmethod
     def head(self, hidden: Hidden) -> Logits:
         """Give the logits of hidden states, float[B W V]."""
+
+    def head_weight(self) -> HeadWeight | None:
+        """Give the head as numbers, where `head` is nothing but their product with the hidden states; else None.
+
+        The compiler then takes statistics straight from hidden states and never calls `head`.
+        """
+        return None
 
     @abstractmethod
     def logits(self, ids: Tensor) -> Tensor:

@@ -71,10 +71,9 @@ def shares(tp: int, family: Family, backbone: Any, settings: Any, path: str) -> 
             f"model.tp: the weights of {path!r} are published fused, so no process can read its share; write a "
             f"native checkpoint with `fdllm convert {path} TARGET`, and load that"
         )
-    text = settings.get_text_config()
-    if not text.base_model_tp_plan:
+    if not settings.base_model_tp_plan:
         raise CheckpointError(f"model.tp: {backbone.__name__} has no tp_plan in transformers; leave tp out")
-    _divides(tp, text, path)
+    _divides(tp, settings, path)
     return {"distributed_config": DistributedConfig(tp_size=tp)}
 
 

@@ -3,11 +3,11 @@
 No softmax of the whole row is stored except for `entropy`, whose sum needs every term.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from fdllm.sampling import Greedy, Sample
 from fdllm.signals import entropy_of, margin_of, probability_of, scores_and_total
 from fdllm.types import Logits, Tokens
 
@@ -24,7 +24,7 @@ class RowStatistics:
 
     """
 
-    draw: Callable[..., Tokens]
+    draw: Greedy | Sample
     reads: tuple[str, ...]
     wanted: tuple[str, ...]
 
@@ -43,7 +43,7 @@ class RowStatistics:
         also = dict(zip(self.reads, values, strict=True))
         scores, total = scores_and_total(logits)
         # float32 holds every half-precision logit, so the same id is drawn, several times faster on a CPU
-        candidate = self.draw(scores, *([also["noise"]] if "noise" in also else []))
+        candidate = self.draw(scores, also["noise"]) if isinstance(self.draw, Sample) else self.draw(scores)
         found = tuple(self._one(name, candidate, also, scores, total) for name in self.wanted)
         return found if len(found) > 1 else found[0]
 
