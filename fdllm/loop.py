@@ -114,7 +114,7 @@ class Run:
         """Run to the end, one step at a time."""
         begun = self.accounts.settled()
         if self.loop.cache.stores:
-            self.store = self.loop.denoiser.new_store(len(self.prompts), self.canvas.tokens.shape[1])
+            self.store = self.execution.store(self.loop.denoiser, len(self.prompts), self.canvas.tokens.shape[1])
         for block in count():
             self._leave([len(self.agendas[row].windows) == block for row in self.canvas.rows])
             if not self.canvas.rows:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fdllm.compiler import Program
-from fdllm.models.denoiser import Store
+from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed
 from fdllm.noise import slot_keys
 
@@ -147,6 +147,10 @@ class Execution(ABC):
 
     Law, checked by `fdllm.testing.check_execution`: tokens are those of `eager`.
     """
+
+    def store(self, denoiser: Denoiser, batch: int, slots: int) -> Store:
+        """Give an empty store for a run of `batch` rows of `slots` slots."""
+        return denoiser.new_store(batch, slots)
 
     @abstractmethod
     def __call__(self, program: Program, given: Given) -> Outcome:

@@ -13,12 +13,13 @@ longest would compute twice the suffix on average, where a record costs about on
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, final
+from typing import final
 
 from torch import Tensor
 
 from fdllm.compiler import Program
 from fdllm.execution.base import Execution, Given, Outcome, Turn
+from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed
 from fdllm.visibility import Visibility
 
@@ -40,7 +41,7 @@ class Recorder(ABC):
 @final
 @dataclass
 class Static(Execution):
-    """Replay recorded turns; records and buffers go when the batch or the store changes."""
+    """Replay recorded turns; records and buffers go when the store or the shape of the batch changes."""
 
     turn: Turn
     recorder: Recorder
@@ -48,12 +49,19 @@ class Static(Execution):
     _source: dict[Hashable, Tensor] = field(default_factory=dict, init=False)
     _bodies: dict[Hashable, Body] = field(default_factory=dict, init=False)
     _records: dict[Hashable, tuple[Outcome, Callable[[], None]]] = field(default_factory=dict, init=False)
-    _of: tuple[Any, ...] = field(default=(), init=False)
+    _of: tuple[Store | None, tuple[int, ...]] = field(default=(None, ()), init=False)
+
+    def store(self, denoiser: Denoiser, batch: int, slots: int) -> Store:
+        """Give the store that the records read where it has that size, emptied; else a new one."""
+        kept, shape = self._of
+        if kept is not None and shape == (batch, slots) and kept.emptied():
+            return kept
+        return denoiser.new_store(batch, slots)
 
     def __call__(self, program: Program, given: Given) -> Outcome:
         """Take a turn; see the base class."""
-        of = (given.store, given.state["canvas"].shape)
-        if self._of != of:
+        of = (given.store, tuple(given.state["canvas"].shape))
+        if self._of[0] is not of[0] or self._of[1] != of[1]:
             for kept in (self._held, self._source, self._records, self._bodies):
                 kept.clear()
             self._of = of
