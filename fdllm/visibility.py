@@ -38,6 +38,15 @@ class Visibility:
         seen = seen if self.chosen is None else seen & self.chosen[:, None]
         return seen[:, None]
 
+    def picked(self, queries: Tensor) -> "Visibility":
+        """Keep some queries of each row, by their index, int64[B W]."""
+        if self.ends.shape[1] == self.starts.shape[1] == 1:
+            return self
+        starts, ends = (
+            part.expand(-1, max(self.starts.shape[1], self.ends.shape[1])) for part in (self.starts, self.ends)
+        )
+        return replace(self, starts=starts.gather(1, queries), ends=ends.gather(1, queries))
+
     def to(self, device: torch.device) -> "Visibility":
         """Copy with its tensors on a device."""
         chosen = None if self.chosen is None else to_device(self.chosen, device)

@@ -108,7 +108,7 @@ class CountsCalls(CachePolicy):
 
     def rows(self, step) -> Rows:
         self.calls.append(1)
-        whole = step.index == 0 and (step.block == 0 or len(self.calls) % 5 == 0)
+        whole = len(self.calls) % 2 == 0
         return Rows(range(step.length) if whole else range(step.start, step.end))
 
 

@@ -19,6 +19,8 @@ from fdllm.component import SettingError
 from fdllm.kernels.head_statistics import HeadWeight
 from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed, feed
+from fdllm.models.last_layer import picked
+from fdllm.models.rebuilt import rebuilt
 from fdllm.models.spec import Spec
 from fdllm.models.store import SlotLayer, SlotStore
 from fdllm.types import CanvasTokens, Hidden, Logits
@@ -54,6 +56,7 @@ class BackboneDenoiser(Denoiser):
     ) -> None:
         """Wrap a module that has `get_decoder()` and `get_output_embeddings()`."""
         self.module = module.eval()
+        self._rebuilt = rebuilt(module)
         self.spec = _bounded(spec, module)
         self.name = name or type(module).__name__
         self.tokenizer = tokenizer
@@ -78,12 +81,12 @@ class BackboneDenoiser(Denoiser):
     ) -> Hidden:
         """Run the decoder stack; see the base class."""
         del previous_logits
-        states = self._states(canvas, feed, store, attention)
-        return states.gather(1, feed.picks.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+        states = self._states(self._rebuilt.module, canvas, feed, store, attention)
+        return states if self._rebuilt.picks else picked(states, feed.picks)
 
     def head(self, hidden: Hidden) -> Logits:
         """Apply the LM head."""
-        return self.module.get_output_embeddings()(hidden)  # type: ignore[no-any-return]
+        return self._rebuilt.module.get_output_embeddings()(hidden)  # type: ignore[no-any-return]
 
     def head_weight(self) -> HeadWeight | None:
         """Give weight and bias of a plain linear head that nobody hooked into."""
@@ -95,24 +98,28 @@ class BackboneDenoiser(Denoiser):
 
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:
-        """Run one whole forward; every state goes through the head. Over a causal prefix the window comes last."""
+        """Run one whole forward of the module as it was given. Over a causal prefix the window comes last."""
         batch, length = ids.shape
         every: list[Rows | None] = [Rows(range(length))] * batch
         window = range(max(1, length - self.spec.block_length), length)
         whole = feed(self.spec, every, [window] * batch, [length] * batch).to(self.device)
-        return self.head(self._states(ids.to(self.device), whole, None, self.attention))
+        states = self._states(self.module, ids.to(self.device), whole, None, self.attention)
+        return self.module.get_output_embeddings()(states)  # type: ignore[no-any-return]
 
-    def _states(self, canvas: Tensor, feed: Feed, store: Store | None, attention: AttentionBackend) -> Tensor:
+    def _states(
+        self, module: Any, canvas: Tensor, feed: Feed, store: Store | None, attention: AttentionBackend
+    ) -> Tensor:
         slots = feed.slots
         ids = canvas.gather(1, slots.clamp(max=canvas.shape[1] - 1))
         with attention_by(self.module.config):
-            out = self.module.get_decoder()(
+            out = module.get_decoder()(
                 input_ids=ids,
                 position_ids=slots,
                 past_key_values=store.at(feed) if isinstance(store, SlotStore) else None,
                 use_cache=False,
                 backend=attention,
                 visible=feed.visible,
+                feed=feed,
             )
         return out.last_hidden_state  # type: ignore[no-any-return]
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import linear
 
+from fdllm.kernels.linear import linear
 from fdllm.types import Hidden, Logits
 
 
