@@ -38,7 +38,9 @@ def check_execution(name: str, patterns: tuple[str, ...] = ("full",), **how: Any
             assert torch.equal(got.tokens, expected.tokens), f"{name}: tokens differ from eager"
             assert got.row_nfe == expected.row_nfe and got.nfe == expected.nfe, f"{name}: forwards differ from eager"
             assert expected.trace is not None and got.trace is not None
-            moves = ([(m.computed, m.candidates, m.committed, m.reopened) for m in o.trace or ()] for o in (got, expected))
+            moves = (
+                [(m.computed, m.candidates, m.committed, m.reopened) for m in o.trace or ()] for o in (got, expected)
+            )
             assert next(moves) == next(moves), f"{name}: a step differs from eager"
             assert not expected.stats.replays, "eager replays nothing"
 

@@ -43,7 +43,12 @@ def main() -> int:
     if failed:
         print(f"{len(failed)} checks failed, so nothing is timed:", *failed, sep="\n  ", file=sys.stderr)
         return 1
-    report = {"device": _device(device), "versions": _versions(), "checks": list(CHECKS), **_measured(device, args.quick)}
+    report = {
+        "device": _device(device),
+        "versions": _versions(),
+        "checks": list(CHECKS),
+        **_measured(device, args.quick),
+    }
     if device.type != "cuda":
         report = {"note": SMOKE, **report}
     if args.out:

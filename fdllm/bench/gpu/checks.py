@@ -147,7 +147,9 @@ def batch_invariance(device: Device) -> None:
         together = made.generate(PROMPTS, seed=2).tokens
         for i, prompt in enumerate(PROMPTS):
             alone = made.generate([prompt], seed=2, row_ids=[i]).tokens[0]
-            assert torch.equal(together[i], alone), f"batch invariance: row {i} depends on its batch: {cache}, {execution}"
+            assert torch.equal(together[i], alone), (
+                f"batch invariance: row {i} depends on its batch: {cache}, {execution}"
+            )
 
 
 def caches() -> Iterator[str]:

@@ -90,4 +90,11 @@ def decodes(device: torch.device, bandwidth: float, quick: bool, repeats: int) -
                     "replays": stats[0].replays,
                 }
             )
-    return {"model": model.name, "prompt": prompt_length, "new": num_new, "block": BLOCK, "least_ms": least, "rows": rows}
+    return {
+        "model": model.name,
+        "prompt": prompt_length,
+        "new": num_new,
+        "block": BLOCK,
+        "least_ms": least,
+        "rows": rows,
+    }
