@@ -57,8 +57,8 @@ def agenda(schedule: Schedule, policy: UnmaskingPolicy, spec: Spec, prompt: int,
     """
     causal = spec.pattern == "block-causal"
     windows = schedule.windows(num_new, prompt % spec.block_length if causal else 0)
-    covered = [slot for window in windows for slot in window]
-    if covered != list(range(num_new)) or not all(windows):
+    edges = [0, *(window.stop for window in windows)]
+    if [*map(range, edges, edges[1:])] != [*windows] or edges[-1] != num_new or not all(windows):
         raise ScheduleError(f"{schedule!r}: {windows} do not cover {num_new} slots once, in order")
     size = spec.block_length
     if causal and any((prompt + w.start) // size != (prompt + w.stop - 1) // size for w in windows):
@@ -72,9 +72,17 @@ def agenda(schedule: Schedule, policy: UnmaskingPolicy, spec: Spec, prompt: int,
             f"max_new_tokens: {num_new} slots in windows of {lengths}, but the model decodes windows of one length; "
             "give a multiple of the block_length"
         )
-    quotas = [policy.quotas(len(window), len(windows)) for window in windows]
+    quotas = [_quotas(policy, len(window), len(windows)) for window in windows]
     due = tuple(tuple(quota for quota in each or () if quota) for each in quotas)
     bounds = tuple(policy.num_steps(len(window), len(windows)) for window in windows)
     if policy.drafts and not all(bounds):
         raise ScheduleError(f"{policy!r} drafts, so its num_steps() must bound the steps of a window; got {bounds[0]}")
     return Agenda(windows, due, quotas[0] is not None, bounds)
+
+
+def _quotas(policy: UnmaskingPolicy, num_open: int, num_blocks: int) -> tuple[int, ...] | None:
+    """Ask for the plan of a window, and hold that it fills it."""
+    quotas = policy.quotas(num_open, num_blocks)
+    if quotas is not None and (min(quotas, default=0) < 0 or sum(quotas) != num_open):
+        raise ScheduleError(f"{policy!r}: quotas() must sum to the {num_open} open slots, none below 0; got {quotas}")
+    return quotas

@@ -20,6 +20,11 @@ def is_conversation(given: Any) -> bool:
     return isinstance(given, Sequence) and bool(given) and all(isinstance(each, Mapping) for each in given)
 
 
+def is_unicode(text: str) -> bool:
+    """Say whether a text can be written as UTF-8; half a surrogate pair, or a byte that was no UTF-8, cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def ids_of(messages: Conversation, denoiser: Denoiser) -> list[int]:
     """Render messages, up to where the answer begins, and encode them.
 
@@ -39,6 +44,8 @@ def ids_of(messages: Conversation, denoiser: Denoiser) -> list[int]:
     for number, message in enumerate(messages):
         if set(message) != {"role", "content"} or not all(isinstance(text, str) for text in message.values()):
             raise ChatError(f"message {number}: wanted role and content, both text, got {dict(message)!r}")
+        if not all(map(is_unicode, message.values())):
+            raise ChatError(f"message {number}: is no valid text (UTF-8, no lone surrogates); got {dict(message)!r}")
     try:
         plain = [dict(each) for each in messages]
         text = tokenizer.apply_chat_template(plain, add_generation_prompt=True, tokenize=False)

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from fdllm.types import Port
 
+# `previous_<value>` is the value one step earlier
+PREVIOUS = "previous_"
 # of the slots of the window, of the row, of the window's logits
 CARRIED = ("B W", "B 1", "B W V")
 

@@ -12,14 +12,21 @@ from typing import Any
 
 from fdllm import registry
 from fdllm.caches.base import CachePolicy
-from fdllm.columns import Column
+from fdllm.columns import PREVIOUS, Column
 from fdllm.graph import Graph, check, emit, picture, source
 from fdllm.passes.demand import demand
 from fdllm.passes.fuse import fuse
 from fdllm.passes.place import form, phases, place
-from fdllm.passes.resolve import PREVIOUS, resolve
+from fdllm.passes.resolve import resolve
 from fdllm.temperatures.base import TemperatureSchedule
 from fdllm.wiring import Wiring
+
+# what goes with any policy, by attention pattern
+_SOUND = {
+    "full": "'dual', 'prefix' or 'none'",
+    "block-causal": "'block-causal' or 'none'",
+    "causal-prefix": "'block-causal' or 'none'",
+}
 
 
 class UnsoundError(ValueError):
@@ -135,12 +142,12 @@ def check_pair(parts: Wiring, cache: CachePolicy) -> None:
     if (policy.reads == "window" or policy.revokes) and cache.fresh == "open":
         raise UnsoundError(
             f"{policy!r} reads filled slots of the window, but {cache!r} recomputes only open ones, so their "
-            "signals would be stale; use cache 'dual', 'prefix' or 'none'"
+            f"signals would be stale; use cache {_SOUND[spec.pattern]}"
         )
     if policy.revokes and cache.freezes:
         raise UnsoundError(
             f"{policy!r} reopens slots, but {cache!r} may never recompute slots that saw the revoked tokens; "
-            "use cache 'dual', 'prefix' or 'none'"
+            f"use cache {_SOUND[spec.pattern]}"
         )
 
 

@@ -17,7 +17,7 @@ from fdllm.models.spec import Spec
 from fdllm.passes.place import KERNELS
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.schedules.base import Schedule
-from fdllm.temperatures.base import TemperatureSchedule
+from fdllm.temperatures.base import LEAST, MOST, TemperatureSchedule
 from fdllm.wiring import Sampling, Wiring
 
 # what a part is where neither the call nor the model says
@@ -83,6 +83,7 @@ def compile(  # noqa: A001 - the public name says what it does
     _check_generate(max_new_tokens, sampling, stop_at_eos)
     if execution not in NAMES:
         raise SettingError(f"execution: wanted one of {', '.join(NAMES)}, got {execution!r}")
+    _check_context(max_new_tokens, denoiser.spec)
     parts = Wiring(
         denoiser=denoiser,
         policy=build("policies", chosen["policy"], UnmaskingPolicy, "policy"),
@@ -117,8 +118,11 @@ def as_denoiser(model: Any, spec: Spec | None) -> Denoiser:
         return model
     if not callable(model):
         raise SettingError(f"model: wanted what fdllm.load gives, a module or a function, got {type(model).__name__}")
-    if spec is None:
-        raise SettingError("spec: a foreign model needs one, such as fdllm.Spec(mask_id=126336, eos_ids=(126081,))")
+    if not isinstance(spec, Spec):
+        got = "" if spec is None else f", got {type(spec).__name__}"
+        raise SettingError(
+            f"spec: a foreign model needs one, such as fdllm.Spec(mask_id=126336, eos_ids=(126081,)){got}"
+        )
     if isinstance(model, nn.Module) and {"past_key_values", "position_ids"} <= set(
         inspect.signature(model.forward).parameters
     ):
@@ -157,6 +161,14 @@ def _schedule(given: Any, block_length: int | None, spec: Spec) -> Schedule:
     return build("schedules", table, Schedule, "schedule")
 
 
+def _check_context(max_new_tokens: int, spec: Spec) -> None:
+    """Refuse a response that no prompt fits before, before its windows are listed."""
+    if spec.context is not None and max_new_tokens > spec.context:
+        raise SettingError(
+            f"max_new_tokens: {max_new_tokens} slots are over the model's context of {spec.context}; lower it"
+        )
+
+
 def _check_generate(max_new_tokens: int, sampling: Sampling, stop_at_eos: bool) -> None:
     """Hold the bounds of what is no component."""
     wanted: dict[str, tuple[Any, Any, str, Callable[[Any], bool]]] = {
@@ -164,8 +176,8 @@ def _check_generate(max_new_tokens: int, sampling: Sampling, stop_at_eos: bool) 
         "temperature": (
             sampling.temperature,
             (int, float, TemperatureSchedule),
-            "a number of at least 0, or a schedule",
-            lambda v: isinstance(v, TemperatureSchedule) or 0 <= v < float("inf"),
+            f"0, a number from {LEAST:g} to {MOST:g}, or a schedule",
+            lambda v: isinstance(v, TemperatureSchedule) or v == 0 or LEAST <= v <= MOST,
         ),
         "top_p": (sampling.top_p, (int, float), "a number in (0, 1], or None", lambda v: 0 < v <= 1),
         "top_k": (sampling.top_k, int, "a whole number of at least 1, or None", lambda v: v >= 1),

@@ -1,6 +1,7 @@
 """What every component is: a frozen set of settings, found by name, printable as the record of a run."""
 
 from difflib import get_close_matches
+from inspect import isabstract
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -8,10 +9,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fdllm import registry
 
 
-class Component(BaseModel):
-    """Settings of one part of a decoder. Fields are the keys of its config table."""
+class Settings(BaseModel):
+    """Checked keys: of the type written, finite, none that is not known; frozen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Component(Settings):
+    """Settings of one part of a decoder. Fields are the keys of its config table."""
 
     @classmethod
     def registered_name(cls, group: str) -> str:
@@ -52,18 +57,31 @@ def build(group: str, given: Any, base: type[C], where: str) -> C:
     table = {"name": given} if isinstance(given, str) else given
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
         raise SettingError(
-            f"{where}: wanted a name, a table with 'name', or a {base.__name__}, got {given!r}; "
+            f"{where}: wanted a name, a table with 'name', or {_a(base)}, got {given!r}; "
             f"installed: {', '.join(sorted(registry.names(group)))}"
         )
     settings = {key: value for key, value in table.items() if key != "name"}
-    kind = registry.load(group, table["name"])
-    if not (isinstance(kind, type) and issubclass(kind, base)):
-        entry = registry.names(group)[table["name"]]
-        raise registry.PluginError(f"{where} {table['name']!r} of {registry.owner(entry)} is not a {base.__name__}")
+    kind = _kind(group, table["name"], base, where)
     try:
         return kind(**settings)
     except ValidationError as error:
         raise SettingError(explain(error, where, kind)) from None
+
+
+def _kind(group: str, name: str, base: type[C], where: str) -> type[C]:
+    """Load a class that can be made into a component of its kind."""
+    kind = registry.load(group, name)
+    owner = f"{where} {name!r} of {registry.owner(registry.names(group)[name])}"
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise registry.PluginError(f"{owner} is not {_a(base)}")
+    if isabstract(kind):
+        missing = ", ".join(sorted(kind.__abstractmethods__))
+        raise registry.PluginError(f"{owner} does not define {missing}, which {_a(base)} must")
+    return kind
+
+
+def _a(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
 
 
 def explain(error: ValidationError, where: str, kind: type[BaseModel]) -> str:
@@ -76,6 +94,10 @@ def explain(error: ValidationError, where: str, kind: type[BaseModel]) -> str:
 
     """
     return "\n".join(_finding(dict(found), where, kind) for found in error.errors(include_url=False))
+
+
+# pydantic's words for what a file calls a table or a list
+_WORDS = {"model_type": "wanted a table", "tuple_type": "wanted a list"}
 
 
 def _finding(found: dict[str, Any], where: str, kind: type[BaseModel]) -> str:
@@ -93,7 +115,7 @@ def _finding(found: dict[str, Any], where: str, kind: type[BaseModel]) -> str:
         return f"{key}: required, add it"
     if cause is not None:
         return f"{key}: {cause}" if key else str(cause)
-    return f"{key}: {found['msg']}, got {found['input']!r}"
+    return f"{key}: {_WORDS.get(found['type'], found['msg'])}, got {found['input']!r}"
 
 
 def _table(kind: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel]:

@@ -9,16 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from fdllm import registry
 from fdllm.attention.base import AttentionBackend
 from fdllm.caches.base import CachePolicy
-from fdllm.component import Component, SettingError, build, explain
+from fdllm.component import Component, SettingError, Settings, build, explain
 from fdllm.config_files import read_table, read_value
+from fdllm.models.spec import TokenIds
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.schedules.base import Schedule
-from fdllm.temperatures.base import TemperatureSchedule
+from fdllm.temperatures.base import LEAST, MOST, TemperatureSchedule
 
 if TYPE_CHECKING:
     from fdllm.decoder import Decoder
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """A table that holds a component: how to find one, and the name that keys without a name belong to."""
+    """A table that holds a component: how to find one, and the name that keys without a name belong to, or ""."""
 
     group: str
     base: type[Component]
@@ -42,13 +43,7 @@ PARTS = {
 }
 
 
-class Table(BaseModel):
-    """Keys of one table; anything else is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class ModelTable(Table):
+class ModelTable(Settings):
     """Which model, and what to take for true instead of what its checkpoint says."""
 
     path: str = Field("tiny", min_length=1, description="a hub id, a folder, or the name of a built-in model")
@@ -61,10 +56,8 @@ class ModelTable(Table):
     noise: Literal["mask", "uniform"] | None = Field(
         None, description="what an open slot holds, the mask id or random ids; unset: as the model family does"
     )
-    eos_ids: tuple[int, ...] | None = Field(
-        None,
-        strict=False,
-        description="token ids that end a text, the first one fills up; unset: as the checkpoint says",
+    eos_ids: TokenIds | None = Field(
+        None, description="token ids that end a text, the first one fills up; unset: as the checkpoint says"
     )
     vocab_size: int | None = Field(
         None, ge=2, description="token ids that may be produced; unset: all of the tokenizer"
@@ -83,7 +76,7 @@ class ModelTable(Table):
     )
 
 
-class GenerateTable(Table):
+class GenerateTable(Settings):
     """How much is decoded, and how a token is drawn."""
 
     max_new_tokens: int = Field(256, ge=1, description="slots of the response, in tokens")
@@ -95,12 +88,23 @@ class GenerateTable(Table):
     temperature: float | None = Field(
         None,
         ge=0,
-        description="0: the likeliest token; above: samples, divided by this; unset: as the model recommends, else 0",
+        le=MOST,
+        description=f"0: the likeliest token; from {LEAST:g}: samples, logits divided by this; unset: as the model "
+        "recommends, else 0",
     )
     top_p: float | None = Field(
-        None, gt=0, le=1, description="keep the likeliest tokens up to this total probability; unset: all"
+        None,
+        gt=0,
+        le=1,
+        description="keep the likeliest tokens up to this total probability; confidence and every other signal "
+        "describe what is left; unset: all",
     )
-    top_k: int | None = Field(None, ge=1, description="keep this many of the likeliest tokens; unset: all")
+    top_k: int | None = Field(
+        None,
+        ge=1,
+        description="keep this many of the likeliest tokens; confidence and every other signal describe what is left; "
+        "unset: all",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="seed of all noise; the same seed gives the same tokens")
     stop_at_eos: bool = Field(True, description="leave undecided what stands behind the first end of text")
     kernels: Literal["auto", "torch", "triton"] = Field(
@@ -112,8 +116,15 @@ class GenerateTable(Table):
         "phase and replayed, on CUDA; static: the same on any device, slowly, to check it; auto: eager",
     )
 
+    @field_validator("temperature")
+    @classmethod
+    def _divides(cls, given: float | None) -> float | None:
+        if given is not None and 0 < given < LEAST:
+            raise ValueError(f"wanted 0, or at least {LEAST:g}, got {given}; 0 takes the likeliest token")
+        return given
 
-class DecodingConfig(Table):
+
+class DecodingConfig(Settings):
     """Everything a decoding run is made of. Components are built, so checked, when it is read."""
 
     model: ModelTable = ModelTable()
@@ -128,7 +139,10 @@ class DecodingConfig(Table):
     @classmethod
     def _build(cls, given: Any, info: ValidationInfo) -> Component:
         part = str(info.field_name)
-        return build(PARTS[part].group, given, PARTS[part].base, part)
+        group, base, default = PARTS[part]
+        if isinstance(given, dict) and "name" not in given and default:
+            given = {"name": default, **given}
+        return build(group, given, base, part)
 
     @model_validator(mode="after")
     def _one_temperature(self) -> Self:
@@ -189,8 +203,7 @@ class DecodingConfig(Table):
         for table, key, value in sorted(map(_override, overrides), key=lambda given: given[1] != "name"):
             if key == "name" and table in PARTS and tables.get(table, {}).get("name") != value:
                 tables[table] = {}
-            default = PARTS[table].default if table in PARTS and key != "name" else ""
-            tables.setdefault(table, {"name": default} if default else {})[key] = value
+            tables.setdefault(table, {})[key] = value
         return self.from_dict(tables)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
@@ -249,4 +262,7 @@ def _override(given: str) -> tuple[str, str, Any]:
         dot, key = ".", "name"
     if not (equals and dot and table and key):
         raise SettingError(f"{given!r}: wanted table.key=value, such as policy.threshold=0.8")
-    return table, key, read_value(value.strip())
+    try:
+        return table, key, read_value(value.strip())
+    except RecursionError:
+        raise SettingError(f"{path.strip()}: nested too deeply") from None

@@ -23,7 +23,10 @@ def read_table(path: str | Path) -> dict[str, Any]:
     parse = PARSERS.get(path.suffix.lower())
     if parse is None:
         raise SettingError(f"{path}: cannot tell its format by its name; use one of {', '.join(PARSERS)}")
-    table = parse(read_text(path), str(path))
+    try:
+        table = parse(read_text(path), str(path))
+    except RecursionError:
+        raise SettingError(f"{path}: nested too deeply; a config has tables of keys") from None
     if table is None:
         return {}
     if not isinstance(table, dict):
@@ -87,16 +90,20 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
+def _broken(why: str, at: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, why, at.start_mark)
+
+
 class _Loader(yaml.SafeLoader):
     """YAML without duplicate keys, and with `1e-3` a number as in TOML and JSON."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _broken("a key must be a name, not a list or a table", key)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} is given twice; keep one", key.start_mark
-                )
+                raise _broken(f"key {key.value!r} is given twice; keep one", key)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 

@@ -1,6 +1,6 @@
 """The decoder a user holds: generate, stream, explain."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from fdllm.execution.choose import chosen, make
 from fdllm.generation import Event, Generation
 from fdllm.loop import Loop, Moment, Run
 from fdllm.models.denoiser import Denoiser
-from fdllm.prompts import PromptError, Prompts, is_id, rows_of
+from fdllm.prompts import PromptError, Prompts, is_whole, rows_of
 from fdllm.schedules.base import Schedule
 from fdllm.wiring import Wiring
 
@@ -141,11 +141,16 @@ class Decoder:
     def _run(self, prompts: Prompts, seed: int, mask: Tensor | None, row_ids: list[int] | None, trace: bool) -> Run:
         rows = rows_of(prompts, mask, self.model, self.plan.max_new_tokens)
         ids = list(range(len(rows))) if row_ids is None else list(row_ids)
-        if len(ids) != len(rows) or not all(is_id(i) for i in ids):
-            raise PromptError(f"row_ids: wanted a whole number per prompt ({len(rows)}), got {row_ids}")
-        if not is_id(seed):
+        if len(ids) != len(rows) or not all(is_whole(i) and -(2**63) <= i < 2**63 for i in ids):
+            raise PromptError(f"row_ids: wanted a whole number per prompt ({len(rows)}), in 64 bits, got {row_ids}")
+        if not is_whole(seed):
             raise PromptError(f"seed: wanted a whole number, got {seed!r}")
-        self._refuse_uneven(rows)
+        if not self.together(rows):
+            raise PromptError(
+                f"prompts: {self.parts.policy!r} reads filled slots of the window, and these prompts end at different "
+                f"places of the model's blocks of {self.model.spec.block_length}, so their windows differ; decode them "
+                "apart"
+            )
         # popped, so that runs that take turns never share buffers
         execution = self._idle.pop() if self._idle else make(self.execution, self._loop.turn, self.model.device)
         return Run(self._loop, self._traced if trace else self.compiled, execution, rows, ids, seed, trace)
@@ -155,15 +160,10 @@ class Decoder:
         yield from run.steps()
         self._idle.append(run.execution)
 
-    def _refuse_uneven(self, rows: list[list[int]]) -> None:
-        """Hold that a policy which looks at filled slots never sees the padding of shorter windows."""
-        policy = self.parts.policy
-        windows = {self._loop.agenda(len(row)).windows for row in rows}
-        if len(windows) > 1 and (policy.revokes or policy.reads == "window"):
-            raise PromptError(
-                f"prompts: {policy!r} reads filled slots of the window, and these prompts end at different places of "
-                f"the model's blocks of {self.model.spec.block_length}, so their windows differ; decode them apart"
-            )
+    def together(self, prompts: Sequence[list[int]]) -> bool:
+        """Say whether prompts may be one batch: a policy that reads filled slots needs windows of equal length."""
+        windows = {self._loop.agenda(len(prompt)).windows for prompt in prompts}
+        return len(windows) == 1 or not (self.parts.policy.revokes or self.parts.policy.reads == "window")
 
     def _result(self, run: Run) -> Generation:
         completions = [run.completion(row) for row in range(len(run.prompts))]

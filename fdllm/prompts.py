@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fdllm.chat import ChatError, Conversation, ids_of, is_conversation
+from fdllm.chat import ChatError, Conversation, ids_of, is_conversation, is_unicode
 from fdllm.models.denoiser import Denoiser
 
 Prompts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Conversation | Sequence[Conversation] | Tensor
@@ -49,7 +49,14 @@ def _from_tensor(ids: Tensor, mask: Tensor | None) -> list[list[int]]:
         raise PromptError(f"attention_mask: wanted a tensor of the shape of the ids {tuple(ids.shape)}, got {got}")
     if ids.dim() == 1:
         ids, keep = ids[None], keep[None]
-    return [row[real.bool()].tolist() for row, real in zip(ids, keep, strict=True)]
+    return [_unpadded(row, real.bool(), index) for index, (row, real) in enumerate(zip(ids, keep, strict=True))]
+
+
+def _unpadded(ids: Tensor, real: Tensor, index: int) -> list[int]:
+    at: list[int] = real.nonzero().flatten().tolist()
+    if at and at[-1] - at[0] >= len(at):
+        raise PromptError(f"attention_mask[{index}]: has a hole; padding stands before or behind the ids")
+    return [int(i) for i in ids[real]]
 
 
 def _from_list(prompts: Any, denoiser: Denoiser) -> list[list[int]]:
@@ -58,27 +65,29 @@ def _from_list(prompts: Any, denoiser: Denoiser) -> list[list[int]]:
     if not isinstance(prompts, Sequence) or isinstance(prompts, bytes):
         raise PromptError(f"prompts: wanted text, texts, ids or lists of ids, got {type(prompts).__name__}")
     if prompts and all(isinstance(each, str) for each in prompts):
-        return [_encoded(text, denoiser) for text in prompts]
+        return [_encoded(text, f"prompts[{index}]", denoiser) for index, text in enumerate(prompts)]
     if is_conversation(prompts):
         return [_chat(prompts, "prompts", denoiser)]
     if prompts and all(is_conversation(each) for each in prompts):
         return [_chat(each, f"prompts[{index}]", denoiser) for index, each in enumerate(prompts)]
-    if prompts and all(is_id(each) for each in prompts):
+    if prompts and all(is_whole(each) for each in prompts):
         return [list(prompts)]
     for index, row in enumerate(prompts):
-        if not isinstance(row, Sequence) or isinstance(row, str) or not all(is_id(i) for i in row):
+        if not isinstance(row, Sequence) or isinstance(row, str) or not all(is_whole(i) for i in row):
             raise PromptError(f"prompts[{index}]: wanted a list of ids like the others, got {row!r}")
     return [list(row) for row in prompts]
 
 
-def is_id(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
     """Say whether a value is a whole number."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _encoded(text: str, denoiser: Denoiser) -> list[int]:
+def _encoded(text: str, where: str, denoiser: Denoiser) -> list[int]:
     if denoiser.tokenizer is None:
         raise PromptError(f"prompts: {denoiser.name} has no tokenizer, so text cannot be read; give ids")
+    if not is_unicode(text):
+        raise PromptError(f"{where}: is no valid text (UTF-8, no lone surrogates); got {text[:40]!r}")
     return list(denoiser.tokenizer(text).input_ids)
 
 
@@ -93,11 +102,11 @@ def _checked(row: list[int], where: str, denoiser: Denoiser, num_new: int) -> No
     spec = denoiser.spec
     if not row:
         raise PromptError(f"{where}: is empty; give at least one id")
-    above = None if spec.vocab_size is None else max(spec.vocab_size, (spec.mask_id or 0) + 1)
-    wrong = [i for i in row if i < 0 or (above is not None and i >= above)]
+    # where the spec does not say how many there are, what int64 holds
+    size = spec.vocab_size or 2**63
+    wrong = [i for i in row if not 0 <= i < max(size, (spec.mask_id or 0) + 1)]
     if wrong:
-        bound = "" if spec.vocab_size is None else f", {spec.vocab_size}"
-        raise PromptError(f"{where}: ids {wrong[:5]} are outside the vocabulary [0{bound})")
+        raise PromptError(f"{where}: ids {wrong[:5]} are outside the vocabulary [0, {size})")
     if spec.context is not None and len(row) + num_new > spec.context:
         raise PromptError(
             f"{where}: {len(row)} ids and max_new_tokens = {num_new} make {len(row) + num_new} slots, over the "

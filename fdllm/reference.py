@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fdllm import registry
-from fdllm.columns import Column
+from fdllm.columns import PREVIOUS, Column
 from fdllm.models.spec import Spec
 from fdllm.noise import gumbel, keys, random_ids, uniform
 from fdllm.policies.base import UnmaskingPolicy
@@ -102,7 +102,7 @@ class Reference:
         for name in self.policy.columns:
             values.carried[name] = answer[name]
         for name in values.previous:
-            values.carried[f"previous_{name}"] = values[name]
+            values.carried[PREVIOUS + name] = values[name]
         is_open = values["masked"][0].tolist()
         commit = [c and o for c, o in zip(answer["commit"][0].tolist(), is_open, strict=True)]
         if self.policy.drafts:
@@ -181,8 +181,8 @@ class Values:
             return self.known[name]
         if name in self.run.policy.columns:
             return self.carried.get(name, self._blank(name))
-        if name.startswith("previous_"):
-            source = name.removeprefix("previous_")
+        if name.startswith(PREVIOUS):
+            source = name.removeprefix(PREVIOUS)
             self.previous.append(source)
             now = self[source]
             nothing = torch.full_like(now, float("nan") if now.is_floating_point() else -1)

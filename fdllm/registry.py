@@ -91,7 +91,8 @@ def load(group: str, name: str) -> Any:
         )
     try:
         return installed[name].load()
-    except Exception as error:
+    # a module that ends the process on import is broken as well
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"{SINGULAR[group]} {name!r} of {owner(installed[name])} cannot be imported: "
             f"{type(error).__name__}: {error}; repair or uninstall that package"

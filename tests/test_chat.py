@@ -50,6 +50,7 @@ def test_a_conversation_is_rendered_by_the_template_of_the_model(decoder):
     [
         ([{"role": "user"}], "message 0: wanted role and content, both text, got {'role': 'user'}"),
         ([*ASKED, {"role": "user", "content": 3}], "message 1: wanted role and content, both text"),
+        ([{"role": "user", "content": "\ud800"}], "message 0: is no valid text"),
         ([{"role": "tool", "content": "x"}], "the chat template of .* refuses this conversation: no tools here"),
     ],
 )

@@ -72,6 +72,13 @@ def test_lines_of_stdin_through_the_built_in_model(monkeypatch, capsys):
     assert [line["index"] for line in lines] == [0, 1] and all(isinstance(line["text"], str) for line in lines)
 
 
+def test_a_line_of_stdin_that_is_no_text(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Question: one?\n\udcff"))
+    assert run(["generate", *SHORT]) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and "stdin:2: is no valid text (UTF-8, no lone surrogates)" in error
+
+
 def test_a_prompt_as_text(capsys):
     assert run(["generate", *SHORT, "--prompt", "Question: one?"]) == 0
     assert capsys.readouterr().out.endswith("\n")
@@ -92,6 +99,14 @@ def test_demo_ends_with_the_answer_and_one_line_of_speed(capsys):
     assert lines[-2].startswith("answer: ") and ("(right)" in lines[-2] or "(wrong, it is " in lines[-2])
     speed, forwards, share = lines[-1].split(", ")
     assert speed.endswith(" tokens/s") and forwards.startswith("NFE ") and share.endswith(" tokens per forward")
+
+
+def test_the_demo_in_a_pipe_shows_each_state_once(capsys):
+    assert run(["demo", "--seed", "11"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    question, states = lines[0], [line.partition("forwards: ")[2] for line in lines if "forwards: " in line]
+    assert len(question) > 100 and question.endswith("?") and lines[-2] == "answer: 42 (right)"
+    assert len(states) > 2 and len(set(states)) == len(states)
 
 
 def test_list_imports_no_component(monkeypatch, capsys):
@@ -131,7 +146,7 @@ WRONG = {
     "out of range": (["--set", "policy.threshold=2"], "policy.threshold: Input should be less than or equal to 1, got 2"),
     "unknown component": (["--set", "cache=duel"], "no cache named 'duel'; did you mean 'dual'?"),
     "steps that do not fit": (["--set", "policy=top-k", "--set", "policy.steps=3", "--set", "generate.block_length=4"], "policy.steps: 3 steps"),
-    "unknown model": (["--model", "./absent"], "model.path: cannot read a config from './absent': give a folder, a hub id or one of tiny"),
+    "unknown model": (["--model", "./absent"], "model.path: cannot find config.json of './absent': give a folder, a hub id or one of tiny"),
     "a folder without a model": (["--model", "{tmp}"], "has no config.json; give the folder of a checkpoint"),
     "an impossible override": (["--set", "model.mask_id=-1"], "model.mask_id: Input should be greater than or equal to 0"),
     "ids outside the vocabulary": (["--prompt-ids", "[5, 96]"], "--prompt-ids: ids [96] are outside the vocabulary [0, 96)"),
@@ -153,6 +168,14 @@ WRONG = {
     "a line outside the vocabulary": (["--prompts", "{tmp}/outside.jsonl"], "outside.jsonl:3: ids [500] are outside the vocabulary"),
     "no line at all": (["--prompts", "{tmp}/empty.jsonl"], "empty.jsonl: no prompt in it; give at least one line"),
     "an output nowhere": (["--output", "{tmp}/no/out.jsonl"], "out.jsonl: cannot be written: No such file or directory"),
+    "an output that is a device": (["--output", "/dev/null"], "--output /dev/null: is no regular file, so a run cannot continue there; give another --output"),
+    "an output that is a pipe": (["--output", "{tmp}/pipe"], "pipe: is no regular file"),
+    "a prompt that is no text": (["--model", "tiny", "--prompt", "\udcff abc"], "--prompt: is no valid text (UTF-8, no lone surrogates); got '\\udcff abc'"),
+    "a line that is no text": (["--model", "tiny", "--prompts", "{tmp}/surrogate.jsonl"], "surrogate.jsonl:1: is no valid text"),
+    "an id that is no text": (["--prompts", "{tmp}/id.jsonl"], "id.jsonl:1: id: wanted valid text or a whole number, got '\\ud800'"),
+    "an id that is a fraction": (["--prompts", "{tmp}/fraction.jsonl"], "id: wanted valid text or a whole number, got 1.5"),
+    "ids without end": (["--prompt-ids", "[" * 100_000], "--prompt-ids: broken JSON: nested too deeply"),
+    "too many new tokens": (["--set", "generate.max_new_tokens=100000000000"], "max_new_tokens: 100000000000 slots are over the model's context of"),
     "a batch of none": (["--batch-size", "0"], "--batch-size"),
     "an unknown option": (["--promt", "a"], "No such option: --promt"),
 }  # fmt: skip
@@ -165,6 +188,9 @@ FILES = {
     "two.jsonl": '{"prompt_ids": [5], "prompt": "a"}\n',
     "outside.jsonl": '{"prompt_ids": [5]}\n\n{"prompt_ids": [500]}\n',
     "empty.jsonl": "\n",
+    "surrogate.jsonl": '{"prompt": "\\ud800"}\n',
+    "id.jsonl": '{"prompt_ids": [5], "id": "\\ud800"}\n',
+    "fraction.jsonl": '{"prompt_ids": [5], "id": 1.5}\n',
 }
 
 
@@ -172,6 +198,7 @@ FILES = {
 def test_wrong_input(arguments, message, llada, tmp_path, capfd):
     for name, content in FILES.items():
         (tmp_path / name).write_text(content)
+    os.mkfifo(tmp_path / "pipe")
     given = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
     if not {"--prompt", "--prompt-ids", "--prompts"} & set(given):
         given += ["--prompt-ids", "[5, 6]"]
@@ -249,10 +276,26 @@ def test_a_plugin_that_cannot_be_imported(package, capsys):
     assert said in error and "Traceback" not in error
 
 
+def test_a_plugin_that_ends_the_process_is_broken(package, capsys):
+    package("spoiled", "spoiled-policy = spoiled:Policy", "import sys; sys.exit(0)")
+    assert run(["generate", "--set", "policy=spoiled-policy", "--prompt", "a"]) == 2
+    assert "of spoiled 1.2 (spoiled:Policy) cannot be imported: SystemExit: 0; repair" in capsys.readouterr().err
+    assert run(["doctor"]) == 2
+    assert "cannot be imported: SystemExit: 0" in capsys.readouterr().out
+
+
+def test_a_plugin_that_is_half_a_policy(package, capsys):
+    code = "from fdllm.policies.base import UnmaskingPolicy\nclass Policy(UnmaskingPolicy): pass\n"
+    package("half", "half-policy = half:Policy", code)
+    assert run(["generate", "--set", "policy=half-policy", "--prompt", "a"]) == 2
+    said = "of half 1.2 (half:Policy) does not define __call__, which an UnmaskingPolicy must"
+    assert said in capsys.readouterr().err
+
+
 def test_a_plugin_that_is_no_policy(package, capsys):
     package("spoiled", "spoiled-policy = spoiled:Policy", "Policy = 3")
     assert run(["generate", "--set", "policy=spoiled-policy", "--prompt", "a"]) == 2
-    assert "'spoiled-policy' of spoiled 1.2 (spoiled:Policy) is not a UnmaskingPolicy" in capsys.readouterr().err
+    assert "'spoiled-policy' of spoiled 1.2 (spoiled:Policy) is not an UnmaskingPolicy" in capsys.readouterr().err
 
 
 def test_two_packages_with_one_name(package, capsys):

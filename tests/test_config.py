@@ -73,20 +73,28 @@ WRONG = [
     ({"cache": {"name": "dual", "size": 3}}, "cache.size: no such key; known keys: none"),
     ({"polcy": {"name": "threshold"}}, "polcy: no such key; did you mean 'policy'?"),
     ({"policy": {"name": "treshold"}}, "no policy named 'treshold'; did you mean 'threshold'? Installed: "),
-    ({"policy": {"threshold": 0.9}}, "policy: wanted a name, a table with 'name'"),
+    ({"policy": {"k": 2}}, "policy.k: no such key; known keys: threshold"),
+    ({"attention": {}}, "attention: wanted a name, a table with 'name', or an AttentionBackend, got {}"),
     ({"cache": 3}, "cache: wanted a name"),
-    ({"generate": 3}, "generate: Input should be"),
+    ({"generate": 3}, "generate: wanted a table, got 3"),
     ({"generate": {"max_new_tokens": "64"}}, "generate.max_new_tokens: Input should be a valid integer, got '64'"),
     ({"generate": {"max_new_tokens": True}}, "generate.max_new_tokens: Input should be a valid integer, got True"),
     ({"generate": {"max_new_tokens": 0}}, "generate.max_new_tokens: Input should be greater than or equal to 1, got 0"),
     ({"generate": {"temperature": -1.0}}, "generate.temperature: Input should be greater than or equal to 0"),
     ({"generate": {"temperature": float("inf")}}, "generate.temperature: Input should be a finite number"),
+    ({"generate": {"temperature": 1e-40}}, "generate.temperature: wanted 0, or at least 0.001, got 1e-40; 0 takes"),
+    (
+        {"temperature": {"name": "linear", "end": 1e-40}},
+        "temperature.end: Input should be greater than or equal to 0.001",
+    ),
     ({"generate": {"top_p": 0.0}}, "generate.top_p: Input should be greater than 0"),
     ({"generate": {"seed": -1}}, "generate.seed: Input should be greater than or equal to 0"),
     ({"policy": {"name": "threshold", "threshold": 1.5}}, "policy.threshold: Input should be less than or equal to 1"),
     ({"policy": {"name": "top-k", "k": 2, "steps": 8}}, "policy: k and steps exclude each other"),
     ({"model": {"dtype": "float8"}}, "model.dtype: Input should be 'auto', 'float32'"),
     ({"model": {"eos_ids": ["a"]}}, "model.eos_ids.0: Input should be a valid integer, got 'a'"),
+    ({"model": {"eos_ids": "a"}}, "model.eos_ids: wanted a list, got 'a'"),
+    ({"model": {"eos_ids": True}}, "model.eos_ids.0: Input should be a valid integer, got True"),
     (
         {"generate": {"block_length": 8}, "schedule": {"name": "blocks", "block_length": 16}},
         "generate.block_length: 8 is not schedule.block_length = 16; drop one",
@@ -120,6 +128,10 @@ BROKEN = [
     ("run.yaml", "- 1\n- 2\n", r"run.yaml: wanted tables such as \[generate\], got list"),
     ("run.json", '{"generate": {\n"seed": }}', r"run.json:2: broken JSON: Expecting value, column 9"),
     ("run.json", '{"cache": "dual", "cache": "none"}', r"run.json: key 'cache' is given twice"),
+    ("run.yaml", "? [1]\n: 2", r"run.yaml:1: broken YAML: a key must be a name, not a list or a table"),
+    ("run.yaml", "[" * 5000, r"run.yaml: nested too deeply"),
+    ("run.toml", "a = " + "[" * 5000, r"run.toml: nested too deeply"),
+    ("run.json", "[" * 100_000, r"run.json: nested too deeply"),
     ("run.ini", "[generate]", r"run.ini: cannot tell its format by its name; use one of .toml, .yaml"),
     ("run.toml", b"\xff\xfe", r"run.toml: not UTF-8 text at byte 0"),
     ("run.toml", "[policy]\nname='threshold'\ntreshold=1\n", r"run.toml: policy.treshold: no such key; did you mean"),
@@ -164,6 +176,7 @@ def test_naming_another_component_drops_the_keys_of_the_one_before(given):
         ("generate.seed", "'generate.seed': wanted table.key=value"),
         ("generate.seed=x", "generate.seed: Input should be a valid integer, got 'x'"),
         ("policy=nothing", "no policy named 'nothing'"),
+        ("policy.threshold=" + "[" * 100_000, "policy.threshold: nested too deeply"),
     ],
 )
 def test_wrong_overrides(override, message):
@@ -195,6 +208,16 @@ def test_a_line_break_starts_no_second_key():
 
 def test_the_model_table_is_the_spec():
     assert set(ModelTable.model_fields) - {"path", "dtype", "device", "tp"} == set(Spec.model_fields)
+
+
+def test_keys_without_a_name_belong_to_the_default_in_a_file_as_on_the_command_line():
+    config = DecodingConfig.from_dict({"policy": {"threshold": 0.5}, "schedule": {"block_length": 8}, "cache": {}})
+    assert config.policy == Threshold(threshold=0.5)
+    assert config == DecodingConfig().with_overrides(["policy.threshold=0.5", "schedule.block_length=8", "cache=none"])
+
+
+def test_one_eos_id_needs_no_list():
+    assert DecodingConfig.from_dict({"model": {"eos_ids": 3}}).model.eos_ids == (3,)
 
 
 def test_every_fixed_key_is_described():

@@ -126,7 +126,7 @@ def test_llada2_goes_by_the_name_of_its_backbone(data, tmp_path):
     ("said", "message"),
     [
         ({}, r"fdllm.architecture: required, add it\n.*fdllm.spec: required, add it; convert the checkpoint again"),
-        (3, "fdllm: Input should be a valid dictionary"),
+        (3, "fdllm: wanted a table, got 3"),
         ({"architecture": "DreamModel", "spec": {"mask_id": -1}}, "fdllm.spec.mask_id: .*greater than or equal to 0"),
         ({"architecture": "DreamModel", "spec": {"mask_id": 3}, "x": 1}, "fdllm.x: no such key"),
         ({"architecture": "Dreem", "spec": {"mask_id": 3}}, "no model family named 'Dreem'"),
@@ -202,7 +202,7 @@ def test_the_command(data, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["{source}"], "Missing argument 'TARGET'"),
-        (["./absent", "{target}"], "model.path: cannot read a config from './absent'"),
+        (["./absent", "{target}"], "model.path: cannot find config.json of './absent'"),
         (["{source}", "{tmp}"], "there is something of that name; give a folder that is absent or empty"),
         (["{source}", "{target}", "--set", "policy.threshold=0.5"], "policy.threshold: is not written into a check"),
         (["{source}", "{target}", "--set", "model.tp=2"], "model.tp: is not written into a checkpoint; --set takes "),

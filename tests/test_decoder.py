@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pytest
 import torch
@@ -10,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fdllm
+from fdllm.agenda import agenda
 from fdllm.component import SettingError
 from fdllm.decoder import SHADE
+from fdllm.policies.threshold import Threshold
 from fdllm.prompts import PromptError
+from fdllm.schedules.blocks import Blocks
 from fdllm.testing import EOS_ID, MASK_ID, VOCABULARY, few, random_model, tasks
 
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [10, 11]]
@@ -186,11 +190,33 @@ def test_bad_prompts(prompts, message):
         decoder().generate(prompts)
 
 
+def test_a_plan_of_many_slots_lists_none_of_them():
+    tracemalloc.start()
+    way = agenda(Blocks(block_length=10**6), Threshold(), fdllm.Spec(mask_id=1), 1, 10**6)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert way.windows == (range(10**6),) and peak < 10**5
+
+
+def test_a_hole_in_an_attention_mask_is_refused():
+    mask = torch.tensor([[0, 1, 1], [1, 0, 1]])
+    with pytest.raises(PromptError, match=r"attention_mask\[1\]: has a hole; padding stands before or behind"):
+        decoder().generate(torch.tensor([[1, 2, 3], [4, 5, 6]]), attention_mask=mask)
+
+
+def test_a_text_that_no_tokenizer_takes_is_refused():
+    with pytest.raises(PromptError, match=r"prompts\[1\]: is no valid text \(UTF-8, no lone surrogates\)"):
+        fdllm.compile(fdllm.load("tiny"), max_new_tokens=8).generate(["a", "\ud800"])
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [
         ({"max_new_tokens": 0}, "max_new_tokens: wanted a whole number of at least 1, got 0"),
-        ({"temperature": -1.0}, "temperature: wanted a number of at least 0"),
+        ({"temperature": -1.0}, "temperature: wanted 0, a number from 0.001 to 1000, or a schedule, got -1.0"),
+        ({"temperature": 1e-40}, "temperature: wanted 0, a number from 0.001 to 1000, or a schedule, got 1e-40"),
+        ({"temperature": {"name": "linear", "end": 1e-40}}, "temperature.end: .* greater than or equal to 0.001"),
+        ({"max_new_tokens": 10**11}, "max_new_tokens: 100000000000 slots are over the model's context of 256; lower"),
         ({"top_p": 1.5}, r"top_p: wanted a number in \(0, 1\]"),
         ({"top_k": 0}, "top_k: wanted a whole number"),
         ({"stop_at_eos": "no"}, "stop_at_eos: wanted true or false, got 'no'"),
@@ -224,6 +250,7 @@ def test_a_foreign_model_needs_a_spec():
         ({"seed": 1.5}, "seed: wanted a whole number, got 1.5"),
         ({"row_ids": ["a"]}, "row_ids: wanted a whole number per prompt"),
         ({"row_ids": [1, 2]}, "row_ids: wanted a whole number per prompt"),
+        ({"row_ids": [2**64]}, r"row_ids: wanted a whole number per prompt \(1\), in 64 bits"),
         ({"attention_mask": torch.ones(1, 3)}, "attention_mask: goes with a tensor of ids"),
     ],
 )

@@ -123,8 +123,8 @@ def test_two_packages_that_offer_one_name_are_both_named(tmp_path, path):
         ("import nowhere", r"cannot be imported: ModuleNotFoundError: No module named 'nowhere'; repair or uninstall"),
         ("1 / 0", r"cannot be imported: ZeroDivisionError: division by zero; repair or uninstall"),
         ("other = 1", r"cannot be imported: AttributeError: module 'fdllm_faulty' has no attribute 'Part'"),
-        ("Part = 3", r"is not a UnmaskingPolicy"),
-        ("class Part: pass", r"is not a UnmaskingPolicy"),
+        ("Part = 3", r"is not an UnmaskingPolicy"),
+        ("class Part: pass", r"is not an UnmaskingPolicy"),
     ],
 )
 def test_a_plugin_at_fault_is_named_with_its_package(tmp_path, path, code, message):

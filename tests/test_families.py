@@ -261,7 +261,8 @@ def test_the_pattern_can_be_given(tmp_path):
 def test_where_the_mask_id_comes_from(data, tmp_path):
     folder, _ = made(tmp_path, "open-dcoder-0.5B", tokenizer=False)
     with pytest.raises(
-        SettingError, match=r"model.mask_id: .* does not say it .*; give it, as fdllm.load\(\.\.\., mask"
+        SettingError,
+        match=r"model.mask_id: .* does not say it .*; give it, as fdllm.load\(.*mask_id=.*\) or --set model.mask_id=",
     ):
         fdllm.load(str(folder))
     assert fdllm.load(str(folder), mask_id=9).spec.mask_id == 9
@@ -316,7 +317,7 @@ def test_the_tokenizer_of_dream_needs_no_remote_code(data, tmp_path):
         ("dream", {"intermediate_size": ...}, "'intermediate_size' is missing"),
         ("dream", {"hidden_act": "gelu"}, r"hidden_act = 'gelu' \(only 'silu' is supported\)"),
         ("dream", {"hidden_size": "64"}, "hidden_size = '64' is no whole number of at least 1"),
-        ("dream", {"num_key_value_heads": "2"}, "config.json: Field 'num_key_value_heads' with value '2'"),
+        ("dream", {"num_key_value_heads": "2"}, "num_key_value_heads = '2' is no whole number of at least 1"),
         (
             "llada",
             {"n_heads": 3},
@@ -324,6 +325,8 @@ def test_the_tokenizer_of_dream_needs_no_remote_code(data, tmp_path):
         ),
         ("llada", {"rope_theta": "big"}, "rope_theta = 'big' is no number"),
         ("fdv2", {"layer_types": ["full_attention", "sliding_attention"]}, r"layer_types has \['sliding_attention'\]"),
+        ("fdv2", {"layer_types": 3}, r"layer_types has \['3'\] \(only 'full_attention' is supported\)"),
+        ("llada2", {"partial_rotary_factor": [1]}, r"partial_rotary_factor = \[1\] is no number"),
         ("fdv2", {"num_hidden_layers": 3}, "missing: model.layers.2.input_layernorm.weight"),
         (
             "sdar",

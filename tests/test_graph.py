@@ -105,6 +105,15 @@ class Frozen(CachePolicy):
 
 
 @final
+class FrozenBlock(CachePolicy):
+    freezes: ClassVar = True
+    patterns: ClassVar = ("block-causal",)
+
+    def rows(self, step) -> Rows:
+        return Rows(range(step.start, step.end))
+
+
+@final
 class NoRows(CachePolicy):
     def rows(self, step):
         return range(step.length)
@@ -197,6 +206,8 @@ def test_reading_filled_slots_over_a_cache_that_skips_them():
 def test_revoking_over_a_frozen_cache():
     refused(Revokes(), "reopens slots, but Frozen.*use cache 'dual'", UnsoundError, cache=Frozen())
     refused(Revokes(), "reads filled slots of the window, but OpenOnly", UnsoundError, cache=OpenOnly())
+    with pytest.raises(UnsoundError, match="reopens slots, but FrozenBlock.*use cache 'block-causal' or 'none'"):
+        fdllm.compile(random_model(pattern="block-causal"), policy=Revokes(), cache=FrozenBlock())
 
 
 @pytest.mark.parametrize(

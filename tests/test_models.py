@@ -43,11 +43,64 @@ def edit(folder, **changes):
         ({"mlp_hidden_size": 80}, "of another shape: model.layers.0.mlp.down_proj.weight"),
         ({"n_layers": 3}, "missing: model.layers.2.input_layernorm.weight"),
         ({"n_layers": 1}, "left over: "),
+        ({"architectures": 3}, "config.json: architectures = 3 is no list of names"),
+        ({"architectures": True}, "config.json: architectures = True is no list of names"),
+        ({"architectures": [1]}, r"config.json: architectures = \[1\] is no list of names"),
+        ({"architectures": "LLaDAModelLM"}, "config.json: architectures = 'LLaDAModelLM' is no list of names"),
+        (
+            {"eos_token_id": "x"},
+            "config.json: eos_token_id has 'x', which is none of the model's 96 ids; correct it, or give",
+        ),
+        ({"eos_token_id": {}}, "config.json: eos_token_id has {}, which is none"),
+        ({"eos_token_id": [1, 96]}, "config.json: eos_token_id has 96, which is none of the model's 96 ids"),
+        ({"text_config": 3}, "config.json: text_config = 3 is no table of keys"),
+        ({"pad_token_id": 10**9}, "config.json: pad_token_id = 1000000000 is no id below 96"),
+        ({"embedding_size": -1}, "config.json: embedding_size = -1 is no whole number of at least 1"),
+        ({"n_kv_heads": 0}, "config.json: n_kv_heads = 0 is no whole number of at least 1"),
     ],
 )
 def test_a_config_that_does_not_fit(checkpoint, changes, message):
     edit(checkpoint, **changes)
     with pytest.raises(CheckpointError, match=message):
+        fdllm.load(str(checkpoint))
+
+
+FILES = [
+    ("config.json", "[1]", r"config.json: wanted an object of keys, got \[1\]"),
+    ("config.json", "3", "config.json: wanted an object of keys, got 3"),
+    ("config.json", "[" * 100_000, "cannot read config.json of .*RecursionError"),
+    ("generation_config.json", "", "cannot read generation_config.json of .*JSONDecodeError: Expecting value"),
+    ("generation_config.json", "{", "cannot read generation_config.json of .*JSONDecodeError"),
+    ("generation_config.json", "[1]", "generation_config.json: wanted an object of keys"),
+    ("generation_config.json", "3", "generation_config.json: wanted an object of keys, got 3"),
+    ("generation_config.json", '{"eos_token_id": [true]}', "generation_config.json: eos_token_id has True"),
+    ("tokenizer.json", "{}", "cannot read the tokenizer of .*KeyError: 'added_tokens'"),
+    ("tokenizer_config.json", "[]", "cannot read the tokenizer of .*AttributeError"),
+    ("tokenizer_config.json", '{"tokenizer_class": 3}', "cannot read the tokenizer of .*AttributeError"),
+    ("model.safetensors.index.json", '{"metadata": {}}', "cannot load weights from .*KeyError: 'weight_map'"),
+    ("model.safetensors.index.json", '{"weight_map": {"a": "b"}}', "cannot load weights from .*KeyError: 'metadata'"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), FILES, ids=[f"{name} {text[:9]}" for name, text, _ in FILES])
+def test_files_that_hold_something_else(checkpoint, name, content, message):
+    (checkpoint / name).write_text(content)
+    if name.endswith("index.json"):
+        (checkpoint / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=message):
+        fdllm.load(str(checkpoint))
+
+
+def test_a_size_that_only_the_backbone_would_stumble_over(data, tmp_path):
+    shutil.copytree(data / "families" / "dream", tmp_path / "dream")
+    edit(tmp_path / "dream", num_key_value_heads=0)
+    with pytest.raises(CheckpointError, match="config.json: num_key_value_heads = 0 is no whole number of at least 1"):
+        fdllm.load(str(tmp_path / "dream"))
+
+
+def test_a_dtype_of_the_config_that_is_none(checkpoint):
+    edit(checkpoint, torch_dtype="float7")
+    with pytest.raises(SettingError, match="model.dtype: config.json has 'float7', which is no floating point dtype"):
         fdllm.load(str(checkpoint))
 
 
@@ -67,7 +120,7 @@ def test_broken_and_missing_files(checkpoint, tmp_path):
     with pytest.raises(CheckpointError, match="cannot load weights"):
         fdllm.load(str(checkpoint))
     (checkpoint / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="cannot read a config"):
+    with pytest.raises(CheckpointError, match="cannot read config.json of .*JSONDecodeError: Expecting property name"):
         fdllm.load(str(checkpoint))
     with pytest.raises(CheckpointError, match="has no config.json"):
         fdllm.load(str(tmp_path))
@@ -78,6 +131,11 @@ def test_broken_and_missing_files(checkpoint, tmp_path):
     [
         ({"dtype": "float7"}, "model.dtype: 'float7' is no floating point dtype"),
         ({"dtype": "int64"}, "model.dtype: 'int64'"),
+        ({"dtype": "float8_e4m3fn"}, "model.dtype: 'float8_e4m3fn' is no floating point dtype of 16 bits or more"),
+        ({"family": 3}, "model.family: wanted a name or a Family, got 3"),
+        ({"mask_id": True}, "model.mask_id: Input should be a valid integer, got True"),
+        ({"shift": 1}, "model.shift: Input should be a valid boolean, got 1"),
+        ({"block_length": True}, "model.block_length: Input should be a valid integer, got True"),
         ({"device": "tpu9"}, "model.device: cannot use 'tpu9'"),
         ({"blok_length": 3}, "model.blok_length: no such key"),
         ({"block_length": 0}, "model.block_length: .*greater than or equal to 1"),
@@ -187,6 +245,31 @@ def test_a_spec_beyond_the_embedding_is_refused():
         fdllm.compile(module, spec=fdllm.Spec(mask_id=40))
     with pytest.raises(ValueError, match=r"ids \[40\] are outside the vocabulary \[0, 40\)"):
         fdllm.compile(module, spec=fdllm.Spec(mask_id=39), max_new_tokens=2).generate([[40]])
+
+
+def test_a_spec_is_a_spec():
+    with pytest.raises(SettingError, match=r"spec: a foreign model needs one, such as fdllm.Spec\(.*, got dict"):
+        fdllm.compile(position_aware, spec={"mask_id": 23})
+
+
+def test_a_module_without_a_head_is_refused():
+    with pytest.raises(
+        SettingError, match="model: LlamaModel has no head that gives logits; give the transformers class"
+    ):
+        fdllm.compile(random_model().module.model, spec=fdllm.Spec(mask_id=39))
+
+
+def test_ids_that_no_tensor_holds_are_refused():
+    decoder = fdllm.compile(position_aware, spec=fdllm.Spec(mask_id=23), max_new_tokens=2)
+    with pytest.raises(ValueError, match=r"prompts\[0\]: ids \[18446744073709551616\] are outside the vocabulary"):
+        decoder.generate([[2**64]])
+
+
+@pytest.mark.parametrize("built_in", [True, False])
+def test_the_bar_of_loading_shows_where_somebody_waits(data, built_in, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    fdllm.load("tiny" if built_in else str(data / "families" / "llada"))
+    assert ("Loading weights" in capsys.readouterr().err) is not built_in
 
 
 def test_a_spec_says_what_is_wrong():

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 import fdllm
+from fdllm.cli.job import Job
+from fdllm.cli.prompts import Prompt
 from fdllm.graph import PortError
 from fdllm.loop import ProgressError
 from fdllm.policies.base import UnmaskingPolicy
@@ -167,6 +169,18 @@ def test_reopened_slots_are_decided_again():
     assert out.nfe <= 12
 
 
+def test_a_job_decodes_apart_what_may_not_be_one_batch(tmp_path):
+    model = random_model(pattern="block-causal")
+    decoder = fdllm.compile(model, cache="block-causal", policy=Doubtful(), max_new_tokens=8, block_length=4)
+    ids = [[1], [2, 3, 4, 5, 6], [7, 8], [9, 10, 11], [12, 13, 14]]
+    prompts = [Prompt(f"in.jsonl:{i}", row) for i, row in enumerate(ids, 1)]
+    jobs = [Job(decoder, prompts, ids, 0, batch_size, chat=False) for batch_size in (1, 4)]
+    assert [len(lines) for lines, _ in jobs[1].batches()] == [2, 1, 2]
+    for job in jobs:
+        assert job.write(tmp_path / f"{job.batch_size}.jsonl")["rows"] == 5
+    assert (tmp_path / "1.jsonl").read_text() == (tmp_path / "4.jsonl").read_text()
+
+
 def test_a_policy_that_reads_filled_slots_refuses_windows_of_unequal_length():
     model = random_model(pattern="block-causal")
     decoder = fdllm.compile(model, cache="block-causal", policy=Doubtful(), max_new_tokens=8, block_length=4)
@@ -244,7 +258,7 @@ def test_a_schedule_of_temperatures_is_told_the_step():
     ]
     assert first[0] == first[1]
     assert fdllm.compile(model, temperature="linear", **how).parts.sampling.temperature.start == 0.8
-    with pytest.raises(ValueError, match=r"temperature.start: Input should be greater than 0, got 0"):
+    with pytest.raises(ValueError, match=r"temperature.start: Input should be greater than or equal to 0.001, got 0"):
         fdllm.compile(model, temperature={"name": "linear", "start": 0.0}, **how)
     with pytest.raises(
         ValueError, match=r"top_p and top_k cut at the sampling temperature, which Linear\(start=0.8, end=0.4\) changes"
@@ -309,3 +323,23 @@ def test_what_cannot_be_carried_is_refused_and_logits_can():
     with pytest.raises(PortError, match=message):
         fdllm.compile(random_model(), policy=Backwards())
     check_decoding(policy=Drifting())
+
+
+@final
+class Planned(UnmaskingPolicy):
+    """Plan what the setting says, whatever the window."""
+
+    plan: tuple[int, ...] = ()
+
+    def __call__(self, masked: Mask, quota: Count) -> Mask:
+        return masked & (quota > 0)
+
+    def quotas(self, num_open: int, num_blocks: int) -> tuple[int, ...]:
+        return self.plan
+
+
+@pytest.mark.parametrize("plan", [(), (0, 0), (-1, 5), (2, 3)])
+def test_a_plan_that_does_not_fill_its_window_is_refused(plan):
+    with pytest.raises(ValueError, match=r"Planned\(plan=.*\): quotas\(\) must sum to the 4 open slots, none below 0"):
+        fdllm.compile(random_model(), policy=Planned(plan=plan), max_new_tokens=4)
+    assert fdllm.compile(random_model(), policy=Planned(plan=(1, 3)), max_new_tokens=4).parts.planned

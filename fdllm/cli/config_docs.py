@@ -40,8 +40,9 @@ threshold = 0.9
 
 UNSET = {
     "schedule": "`blocks` unless given",
-    "cache": "the one recommended for the model unless given, else `none`",
-    "policy": "the one recommended for the model unless given, else `threshold`",
+    "cache": "`none` in a table that does not say it; without a table, the one recommended for the model, else `none`",
+    "policy": "`threshold` in a table that does not say it; without a table, the one recommended for the model, else "
+    "`threshold`",
     "temperature": "no schedule unless given: `generate.temperature` holds at every step",
     "attention": "the model's own unless given",
 }

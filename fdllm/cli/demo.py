@@ -65,8 +65,9 @@ def picture(problem: "Problem", event: "Event") -> Group:
 
 def describe(console: Console, problem: "Problem", events: Iterator["Event"]) -> None:
     """Print the canvas a few times, for a pipe or a log."""
-    console.print(problem.question, markup=False)
-    *steps, last = events
+    console.print(problem.question, markup=False, soft_wrap=True)
+    # the last step is shown as the result, which stands for it
+    *steps, _, last = events
     for event in (*steps[:: len(steps) // 4 + 1], last):
         flat = event.text.replace("\n", " ").rstrip("\u2591 ")
         console.print(f"  after {event.nfe:3} forwards: {flat}", markup=False, soft_wrap=True)

@@ -81,7 +81,7 @@ def plugins() -> Iterator[Finding]:
 
 def built_in_models() -> Iterator[Finding]:
     """Look for the files of every model that comes with the package."""
-    from fdllm.models.load import BUILT_IN
+    from fdllm.models.files import BUILT_IN
 
     for name, folder in BUILT_IN.items():
         absent = [

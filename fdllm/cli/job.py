@@ -24,7 +24,7 @@ class Job:
     Attributes:
         ids: the prompts as token ids.
         seed: of the noise.
-        batch_size: prompts decoded together; it changes the speed and not the tokens.
+        batch_size: most prompts decoded together; it changes the speed and not the tokens.
         chat: whether texts are messages of a user, for the model's chat template.
 
     """
@@ -54,8 +54,9 @@ class Job:
 
     def batches(self, begin: int = 0) -> Iterator[tuple[list[dict[str, Any]], Generation]]:
         """Decode from prompt `begin` on; yield the lines of each batch, in order, and its result."""
-        for start in range(begin, len(self.ids), self.batch_size):
-            rows = range(start, min(start + self.batch_size, len(self.ids)))
+        while begin < len(self.ids):
+            rows = self._rows(begin)
+            begin = rows.stop
             # a row's id is its index in the whole run, so its sample depends on neither batch nor restart
             out = self.decoder.generate([self.ids[i] for i in rows], seed=self.seed, row_ids=list(rows))
             yield [self._line(row, at, out) for at, row in enumerate(rows)], out
@@ -89,6 +90,13 @@ class Job:
             "decode_seconds": seconds,
             "tokens_per_second": tokens / seconds if seconds else 0.0,
         }
+
+    def _rows(self, begin: int) -> range:
+        """Take a batch from `begin` on, cut short before a prompt that cannot be decoded with it."""
+        for stop in range(begin + 1, min(begin + self.batch_size, len(self.ids))):
+            if not self.decoder.together([self.ids[begin], self.ids[stop]]):
+                return range(begin, stop)
+        return range(begin, min(begin + self.batch_size, len(self.ids)))
 
     def _line(self, row: int, at: int, out: Generation) -> dict[str, Any]:
         """One row; its nfe counts the forwards it took part in, so it does not depend on its batch."""

@@ -72,6 +72,11 @@ class Journal:
 
 
 def _open(path: Path) -> BinaryIO:
+    # what was written could not be read back from a device or a pipe
+    if path.exists() and not path.is_file():
+        raise SettingError(
+            f"--output {path}: is no regular file, so a run cannot continue there; give another --output"
+        )
     try:
         return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
     except OSError as error:

@@ -7,10 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
-from fdllm.component import SettingError, explain
+from fdllm.chat import is_unicode
+from fdllm.component import SettingError, Settings, explain
 from fdllm.config_files import read_text
+from fdllm.prompts import is_whole
 
 Given = str | list[int] | list[dict[str, str]]
 
@@ -36,15 +38,20 @@ class Prompt:
         return sha256(json.dumps(self.given).encode()).hexdigest()[:16]
 
 
-class Line(BaseModel):
+class Line(Settings):
     """One object of a JSONL file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     prompt: str | None = None
     prompt_ids: list[int] | None = None
     messages: list[dict[str, str]] | None = None
     id: str | int | None = None
+
+    @field_validator("id", mode="before")
+    @classmethod
+    def _is_name(cls, given: object) -> object:
+        if given is None or is_whole(given) or (isinstance(given, str) and is_unicode(given)):
+            return given
+        raise ValueError(f"wanted valid text or a whole number, got {given!r}")
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
@@ -111,6 +118,8 @@ def _json(text: str, where: str) -> object:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise SettingError(f"{where}: broken JSON: {error.msg}, column {error.colno}") from None
+    except RecursionError:
+        raise SettingError(f"{where}: broken JSON: nested too deeply") from None
 
 
 def _prompt(given: object, where: str) -> Prompt:

@@ -87,12 +87,12 @@ class Static(Execution):
             visible = Visibility(
                 self._told("starts", seen.starts), self._told("ends", seen.ends), seen.num_keys, chosen
             )
-        parts = {name: self._told(name, getattr(feed, name)) for name in ("slots", "window", "picks")}
+        slots, window, picks = (self._told(name, getattr(feed, name)) for name in ("slots", "window", "picks"))
         return Given(
             state={name: self._state(name, value) for name, value in given.state.items()},
             numbers=self._told("numbers", given.numbers),
             row_keys=self._told("row_keys", given.row_keys),
-            feed=replace(feed, visible=visible, **parts),
+            feed=replace(feed, slots=slots, window=window, picks=picks, visible=visible),
             store=given.store,
         )
 

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 
 from fdllm.attention.base import AttentionBackend
 from fdllm.attention.sdpa import Sdpa
@@ -55,6 +55,11 @@ class BackboneDenoiser(Denoiser):
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         """Wrap a module that has `get_decoder()` and `get_output_embeddings()`."""
+        if not isinstance(module, PreTrainedModel) or module.get_output_embeddings() is None:
+            raise SettingError(
+                f"model: {type(module).__name__} has no head that gives logits; give the transformers class that has "
+                "one, such as Qwen2ForCausalLM, or a function from ids to logits"
+            )
         self.module = module.eval()
         self._rebuilt = rebuilt(module)
         self.spec = _bounded(spec, module)

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fdllm.component import SettingError, explain
-from fdllm.models.family import Config, Family, given
+from fdllm.models.family import CheckpointError, Config, Family, given, table
 from fdllm.models.native import native
 from fdllm.models.spec import Spec
 
@@ -38,7 +38,8 @@ def conventions(
     fields |= overrides
     _all_said(fields, path)
     if "eos_ids" not in fields:
-        ends = dict.fromkeys(_ends(family, config, generation, tokenizer))
+        ends = dict.fromkeys(_ends(family, config, generation, tokenizer, num_ids))
+        # an id that the model scores and its tokenizer lacks is never produced, so it ends nothing
         fields["eos_ids"] = tuple(i for i in ends if i < fields["vocab_size"])
     spec = _spec(fields)
     if (spec.mask_id or 0) >= num_ids:
@@ -64,13 +65,27 @@ def _all_said(fields: Mapping[str, Any], path: str) -> None:
 
 
 def _give(key: str) -> str:
-    return f"give it, as fdllm.load(..., {key}=...)"
+    return f"give it, as fdllm.load(..., {key}=...) or --set model.{key}=..."
 
 
-def _ends(family: Family, config: Config, generation: Config, tokenizer: Any) -> Iterator[int]:
+def _ends(family: Family, config: Config, generation: Config, tokenizer: Any, num_ids: int) -> Iterator[int]:
     """Go through every id that somebody says ends a text; the first one fills up."""
-    said = [table.get("eos_token_id") for table in (config, given(config, "text_config", {}), generation)]
-    for found in (*said, getattr(tokenizer, "eos_token_id", None)):
-        yield from found if isinstance(found, list) else () if found is None else (found,)
+    yield from _eos(config, "config.json", num_ids)
+    yield from _eos(table(config, "text_config"), "config.json: text_config", num_ids)
+    yield from _eos(generation, "generation_config.json", num_ids)
+    if (own := getattr(tokenizer, "eos_token_id", None)) is not None:
+        yield own
     added = {} if tokenizer is None else tokenizer.get_added_vocab()
     yield from (added[text] for text in family.ends if text in added)
+
+
+def _eos(config: Config, where: str, num_ids: int) -> list[int]:
+    """Give the ids under `eos_token_id`, which holds one, several or none."""
+    found = config.get("eos_token_id")
+    listed = found if isinstance(found, list) else [] if found is None else [found]
+    if wrong := [i for i in listed if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < num_ids]:
+        raise CheckpointError(
+            f"{where}: eos_token_id has {wrong[0]!r}, which is none of the model's {num_ids} ids; correct it, or "
+            f"{_give('eos_ids')}"
+        )
+    return listed

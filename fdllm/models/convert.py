@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from fdllm.component import SettingError
 from fdllm.models.denoiser import Denoiser
 from fdllm.models.family import Config
-from fdllm.models.load import architecture, generation_config, load, quiet, read_config
+from fdllm.models.files import architecture, generation_config, read_config
+from fdllm.models.load import load, quiet
 from fdllm.models.native import KEY, Native
 
 

@@ -5,7 +5,7 @@ A whitelist, for published configs also hold keys of training and of other engin
 
 from typing import Any
 
-from fdllm.models.family import CheckpointError, Config, count, given, number, refuse, required
+from fdllm.models.family import CheckpointError, Config, count, given, number, padding, refuse, required
 
 _SIZES = (
     "vocab_size",
@@ -20,11 +20,12 @@ _SIZES = (
 def qwen2(config: Config) -> dict[str, Any]:
     """Keep what Qwen2Config declares; biases of q, k and v are built in."""
     refuse(config, {"hidden_act": "silu", "use_sliding_window": False, "use_mrope": False})
-    if kinds := set(given(config, "layer_types", ())) - {"full_attention"}:
-        raise CheckpointError(f"config.json: layer_types has {sorted(kinds)} (only 'full_attention' is supported)")
+    kinds = given(config, "layer_types", [])
+    if wrong := {*map(str, kinds if isinstance(kinds, list) else [kinds])} - {"full_attention"}:
+        raise CheckpointError(f"config.json: layer_types has {sorted(wrong)} (only 'full_attention' is supported)")
     return {
         **{key: count(config, key) for key in _SIZES},
-        "num_key_value_heads": given(config, "num_key_value_heads", config["num_attention_heads"]),
+        "num_key_value_heads": count(config, "num_key_value_heads", count(config, "num_attention_heads")),
         "rms_norm_eps": number(config, "rms_norm_eps"),
         "hidden_act": "silu",
         "rope_parameters": rope(config),
@@ -59,8 +60,7 @@ def llama(config: Config) -> dict[str, Any]:
 
 def head_dim(config: Config) -> int:
     """Give the width of a head, the even share of the hidden size unless the config says otherwise."""
-    even = count(config, "hidden_size") // count(config, "num_attention_heads")
-    return int(given(config, "head_dim", even))
+    return count(config, "head_dim", count(config, "hidden_size") // count(config, "num_attention_heads"))
 
 
 def rope(config: Config) -> dict[str, Any]:
@@ -75,7 +75,8 @@ def rope(config: Config) -> dict[str, Any]:
 
 def token_ids(config: Config) -> dict[str, Any]:
     """Keep the ids the backbone's config declares; the loop reads those of the spec."""
-    return {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    pad = padding(config, count(config, "vocab_size"))
+    return {"pad_token_id": pad, **{key: config.get(key) for key in ("bos_token_id", "eos_token_id")}}
 
 
 def sizes(config: Config) -> dict[str, Any]:

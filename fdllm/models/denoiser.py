@@ -33,9 +33,18 @@ class Store(ABC):
 class Denoiser(ABC):
     """A model as the step graph uses it. Implement this to decode a model of any kind.
 
-    With `stores` it keeps K/V between forwards; with `conditioned` its forward also reads the logits
-    it gave one step earlier, as the step graph passes them on. `defaults` are settings of
-    `fdllm.compile` that its authors recommend: cache, policy, temperature, block_length.
+    Attributes:
+        spec: its conventions.
+        name: what a record calls it; what was given to `fdllm.load`, or the name of the class or function.
+        tokenizer: reads and writes text, as those of transformers do; None for ids alone.
+        attention: the backend a decoder uses unless told otherwise.
+        device: where the canvas and every index tensor must be.
+        dtype: of weights, activations and K/V.
+        stores: it keeps K/V between forwards, in what `new_store` gives.
+        conditioned: its forward also reads the logits it gave one step earlier, as the step graph passes them on.
+        defaults: settings of `fdllm.compile` that its authors recommend: cache, policy, temperature, block_length.
+        tp: processes that share it; all of them must ask it the same.
+        module: what computes it, where that is a module of transformers.
 
     Law, checked by `fdllm.testing.check_denoiser`: what it predicts for a slot does not depend
     on the other rows, on padding, or on which further slots are computed with it in one forward.
@@ -50,9 +59,7 @@ class Denoiser(ABC):
     stores: bool
     conditioned: bool = False
     defaults: Mapping[str, Any] = MappingProxyType({})
-    # processes that share it; all of them must ask it the same
     tp: int = 1
-    # what computes it, where that is a module of transformers
     module: Any = None
 
     @abstractmethod

@@ -17,7 +17,7 @@ from fdllm.attention.base import AttentionBackend
 from fdllm.attention.sdpa import Sdpa
 from fdllm.models.backbone import attention_by
 from fdllm.models.denoiser import Denoiser, Store
-from fdllm.models.family import Config, Family, count, given, required
+from fdllm.models.family import Config, Family, count, given, required, table
 from fdllm.models.feed import Feed, feed
 from fdllm.models.spec import Spec
 from fdllm.models.store import SlotLayer, SlotStore
@@ -154,7 +154,7 @@ def settings(config: Config) -> dict[str, Any]:
 
 def spec(config: Config) -> dict[str, Any]:
     """Predict each slot of the canvas at its own row, from random ids."""
-    text = required(config, "text_config")
+    text = table(config, "text_config")
     return {
         "mask_id": None,
         "noise": "uniform",
@@ -167,7 +167,7 @@ def spec(config: Config) -> dict[str, Any]:
 
 def defaults(generation: Config) -> dict[str, Any]:
     """Take steps, entropy bound, temperatures and stop from generation_config.json, else as transformers does."""
-    bound = given(generation, "sampler_config", {}).get("entropy_bound", 0.1)
+    bound = table(generation, "sampler_config", "generation_config.json").get("entropy_bound", 0.1)
     return {
         "policy": {
             "name": "renoise",

@@ -70,17 +70,17 @@ def required(config: Config, key: str) -> Any:
     return config[key]
 
 
-def count(config: Config, key: str) -> int:
-    """Give a size of the config, a whole number of at least 1."""
-    found = required(config, key)
+def count(config: Config, key: str, default: int | None = None) -> int:
+    """Give a size of the config, a whole number of at least 1; the default, if any, where it is absent or null."""
+    found = required({key: given(config, key, default)}, key)
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
         raise CheckpointError(f"config.json: {key} = {found!r} is no whole number of at least 1")
     return found
 
 
-def number(config: Config, key: str) -> float:
-    """Give a number of the config; files write whole ones as integers."""
-    found = required(config, key)
+def number(config: Config, key: str, default: float | None = None) -> float:
+    """Give a number of the config, which files write as an integer where it is whole; the default as in `count`."""
+    found = required({key: given(config, key, default)}, key)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise CheckpointError(f"config.json: {key} = {found!r} is no number")
     return float(found)
@@ -89,3 +89,19 @@ def number(config: Config, key: str) -> float:
 def given(config: Config, key: str, default: Any) -> Any:
     """Give a key of the config, or the default where it is absent or null."""
     return default if config.get(key) is None else config[key]
+
+
+def table(config: Config, key: str, file: str = "config.json") -> Config:
+    """Give a table of the config, empty where it is absent or null; `file`: what the config was read from."""
+    found: Config = given(config, key, {})
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{file}: {key} = {found!r} is no table of keys")
+    return found
+
+
+def padding(config: Config, rows: int) -> int | None:
+    """Give the id that pads, for an embedding of so many rows, or None."""
+    found = config.get("pad_token_id")
+    if found is not None and (isinstance(found, bool) or not isinstance(found, int) or not -rows <= found < rows):
+        raise CheckpointError(f"config.json: pad_token_id = {found!r} is no id below {rows}")
+    return found

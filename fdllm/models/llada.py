@@ -6,7 +6,7 @@ The mapped model gives the published logits exactly (tests/test_families.py).
 
 from typing import Any
 
-from fdllm.models.family import CheckpointError, Config, Family, count, given, number, refuse
+from fdllm.models.family import CheckpointError, Config, Family, count, given, number, padding, refuse
 
 _COMPUTED = {
     "block_type": "llama",
@@ -28,12 +28,13 @@ def settings(config: Config) -> dict[str, Any]:
         raise CheckpointError("config.json: include_qkv_bias without include_bias is not supported by this backbone")
     bias = bool(config.get("include_bias", False))
     heads = count(config, "n_heads")
+    rows = count(config, "embedding_size", count(config, "vocab_size"))
     return {
-        "vocab_size": config.get("embedding_size") or count(config, "vocab_size"),
+        "vocab_size": rows,
         "hidden_size": count(config, "d_model"),
         "num_hidden_layers": count(config, "n_layers"),
         "num_attention_heads": heads,
-        "num_key_value_heads": config.get("n_kv_heads") or (1 if config.get("multi_query_attention") else heads),
+        "num_key_value_heads": count(config, "n_kv_heads", 1 if config.get("multi_query_attention") else heads),
         "intermediate_size": count(config, "mlp_hidden_size"),
         "max_position_embeddings": count(config, "max_sequence_length"),
         "rope_parameters": {"rope_type": "default", "rope_theta": number(config, "rope_theta")},
@@ -44,7 +45,7 @@ def settings(config: Config) -> dict[str, Any]:
         "hidden_act": "silu",
         "bos_token_id": None,
         "eos_token_id": config.get("eos_token_id"),
-        "pad_token_id": config.get("pad_token_id"),
+        "pad_token_id": padding(config, rows),
     }
 
 

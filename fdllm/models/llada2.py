@@ -78,7 +78,7 @@ def backbone() -> Any:
 def settings(config: Config) -> dict[str, Any]:
     """Name LLaDA2's config as Glm4MoeConfig does."""
     refuse(config, _COMPUTED)
-    partial = given(config, "partial_rotary_factor", 0.5)
+    partial = number(config, "partial_rotary_factor", 0.5)
     refuse(config, {"rotary_dim": int(partial * head_dim(config))})
     return {
         **{key: count(config, key) for key in _SIZES},

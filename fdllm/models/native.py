@@ -6,9 +6,9 @@ Its config.json is the backbone's own. Under the key `fdllm` it names the family
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from fdllm.component import explain
+from fdllm.component import Settings, explain
 from fdllm.models.family import CheckpointError, Config, Family
 from fdllm.models.spec import Spec
 
@@ -18,10 +18,8 @@ KEY = "fdllm"
 _SAID_ELSEWHERE = {KEY, "architectures", "dtype", "is_causal", "model_type", "transformers_version", "use_cache"}
 
 
-class Native(BaseModel):
+class Native(Settings):
     """What a native checkpoint says under the key `fdllm`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: str = Field(min_length=1, description="`architectures[0]` of what was converted")
     spec: Spec = Field(description="conventions of the model")

@@ -1,21 +1,31 @@
 """The conventions of a diffusion LM that a decoding loop has to know."""
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from fdllm.component import Settings
 
 
-class Spec(BaseModel):
+def _as_tuple(given: Any) -> Any:
+    """See one id, or a list as files have it, as a tuple."""
+    if isinstance(given, int):
+        return (given,)
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else given
+
+
+TokenIds = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
+
+
+class Spec(Settings):
     """Facts about a model, not choices. Frozen; a foreign model comes with one of these."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mask_id: int | None = Field(None, ge=0, description="id an open slot holds; never produced")
     noise: Literal["mask", "uniform"] = Field(
         "mask", description="what an open slot holds: mask, the mask id; uniform, any id of the vocabulary, by chance"
     )
-    eos_ids: tuple[int, ...] = Field((), description="ids that end a text")
+    eos_ids: TokenIds = Field((), description="ids that end a text")
     vocab_size: int | None = Field(None, ge=2, description="ids that may be produced are below; None: all it scores")
     context: int | None = Field(None, ge=2, description="longest canvas the model takes, in slots; None: any")
     shift: bool = Field(False, description="logits at slot i predict slot i + 1 (Dream), not slot i (LLaDA)")
@@ -27,13 +37,6 @@ class Spec(BaseModel):
     block_length: int = Field(
         32, ge=1, description="block the model was trained with, in slots; block-causal counts blocks from slot 0"
     )
-
-    @field_validator("eos_ids", mode="before")
-    @classmethod
-    def _as_tuple(cls, given: Any) -> Any:
-        if isinstance(given, int):
-            return (given,)
-        return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else given
 
     @model_validator(mode="after")
     def _ids_fit(self) -> "Spec":

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from fdllm import registry, step
-from fdllm.columns import CARRIED, Column
+from fdllm.columns import CARRIED, PREVIOUS, Column
 from fdllm.graph import Graph, Node, PortError, node
 from fdllm.passes.engine import engine, taken
 from fdllm.policies.base import UnmaskingPolicy
@@ -29,7 +29,6 @@ from fdllm.types import (
 )
 from fdllm.wiring import Wiring
 
-PREVIOUS = "previous_"
 _PORTS = {
     "canvas": CanvasTokens,
     "open_slots": CanvasMask,

@@ -8,7 +8,7 @@ from typing import final
 
 from pydantic import Field
 
-from fdllm.temperatures.base import TemperatureSchedule
+from fdllm.temperatures.base import LEAST, MOST, TemperatureSchedule
 from fdllm.types import StepCount, Temperature
 
 
@@ -16,8 +16,8 @@ from fdllm.types import StepCount, Temperature
 class Linear(TemperatureSchedule):
     """Draw at `start` in the first step of a window, and ever closer to `end`."""
 
-    start: float = Field(0.8, gt=0, description="temperature of the first step")
-    end: float = Field(0.4, gt=0, description="temperature one step behind the last")
+    start: float = Field(0.8, ge=LEAST, le=MOST, description="temperature of the first step")
+    end: float = Field(0.4, ge=LEAST, le=MOST, description="temperature one step behind the last")
 
     def __call__(self, step: StepCount, steps: StepCount) -> Temperature:
         """Interpolate; see the base class."""

@@ -21,7 +21,7 @@ from fdllm.policies.threshold import Threshold
 from fdllm.reference import Reference
 from fdllm.schedules.base import Schedule
 from fdllm.schedules.blocks import Blocks
-from fdllm.temperatures.base import TemperatureSchedule
+from fdllm.temperatures.base import LEAST, MOST, TemperatureSchedule
 from fdllm.temperatures.linear import Linear
 from fdllm.testing.strategies import few, many, tasks
 from fdllm.wiring import Sampling
@@ -128,7 +128,9 @@ def check_temperature(schedule: TemperatureSchedule) -> None:
         step = torch.tensor([[data.draw(st.integers(0, length - 1))] for length in lengths])
         found = schedule(step, steps)
         assert found.shape == step.shape, f"{schedule!r}: shape {tuple(found.shape)}, not one number a row"
-        assert bool((found > 0).all() & found.isfinite().all()), f"{schedule!r}: not positive and finite"
+        # interpolating in float32 may end one rounding beyond
+        fits = bool(((found > 0.999 * LEAST) & (found < 1.001 * MOST)).all())
+        assert fits, f"{schedule!r}: not from {LEAST:g} to {MOST:g}"
         alone = torch.cat([schedule(step[i : i + 1], steps[i : i + 1]) for i in range(len(step))])
         assert torch.equal(found, alone), f"{schedule!r}: a row's temperature depends on the rows around it"
 

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fdllm.columns import PREVIOUS
 from fdllm.graph import node
 from fdllm.models.denoiser import Denoiser
 from fdllm.models.spec import Spec
-from fdllm.passes.resolve import PREVIOUS
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.types import Port
 

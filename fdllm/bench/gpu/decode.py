@@ -37,13 +37,14 @@ def llada_8b(device: torch.device, quick: bool) -> BackboneDenoiser:
 def bytes_of_a_reuse_step(model: BackboneDenoiser, slots: int) -> int:
     """Count what a reuse step cannot but read: every weight but the embedding, and K/V of every slot."""
     config, embedding = model.module.config, model.module.get_input_embeddings().weight
-    weights = sum(p.numel() for p in model.module.parameters()) - embedding.numel()
+    itemsize: int = embedding.element_size()
+    weights: int = sum(p.numel() for p in model.module.parameters()) - embedding.numel()
     head_dim = config.hidden_size // config.num_attention_heads
-    stored = 2 * config.num_hidden_layers * slots * config.num_key_value_heads * head_dim
-    return int(weights + stored) * embedding.element_size()
+    stored: int = 2 * config.num_hidden_layers * slots * config.num_key_value_heads * head_dim
+    return (weights + stored) * itemsize
 
 
-def combinations(device: torch.device) -> list[dict[str, str]]:
+def combinations(device: torch.device) -> list[dict[str, Any]]:
     """Every execution with every attention backend that the device has."""
     if device.type != "cuda":
         return [{"execution": name, "attention": "sdpa", "kernels": "torch"} for name in ("eager", "static")]
