@@ -21,6 +21,10 @@ class Graphs(Recorder):
     device: torch.device
     _pool: Any = field(default=None, init=False)
 
+    def forget(self) -> None:
+        """Let go of the pool: torch takes it back with the last graph in it."""
+        self._pool = None
+
     def warm(self, body: Body) -> Outcome:
         """Run the function on a side stream, where what is made at first use does not get in a capture's way."""
         with torch.cuda.device(self.device):
@@ -35,7 +39,10 @@ class Graphs(Recorder):
         """Capture, then replay once; see the base class."""
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.device(self.device), torch.cuda.graph(graph, pool=self._pool):
+            with (
+                torch.cuda.device(self.device),
+                torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+            ):
                 outcome = body()
         except RuntimeError as error:
             raise ExecutionError(

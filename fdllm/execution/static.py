@@ -29,6 +29,9 @@ Body = Callable[[], Outcome]
 class Recorder(ABC):
     """How a function over fixed buffers is recorded."""
 
+    def forget(self) -> None:
+        """Let go of what records have in common, for they are gone."""
+
     @abstractmethod
     def warm(self, body: Body) -> Outcome:
         """Run the function once, ahead of recording it."""
@@ -64,6 +67,7 @@ class Static(Execution):
         if self._of[0] is not of[0] or self._of[1] != of[1]:
             for kept in (self._held, self._source, self._records, self._bodies):
                 kept.clear()
+            self.recorder.forget()
             self._of = of
         held = self._fill(given)
         kind = (program.run, *_kind(held))

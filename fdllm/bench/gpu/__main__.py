@@ -39,6 +39,8 @@ def main() -> int:
     if why := _refusal(device, args.quick):
         print(why, file=sys.stderr)
         return 2
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     failed = [line for name in CHECKS if (line := _checked(name, device))]
     if failed:
         print(f"{len(failed)} checks failed, so nothing is timed:", *failed, sep="\n  ", file=sys.stderr)
