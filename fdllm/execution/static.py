@@ -7,7 +7,7 @@ a phase. A turn ends by writing the next state into the buffers that it read it 
 
 What is not a tensor is part of the kind: phase, shapes, whether there is a mask. A prefix cache
 computes fewer slots with every block, so it has a record for each block; padding them all to the
-longest would compute twice the suffix on average, where a record costs about one eager step.
+longest would compute twice the suffix on average, where a record costs an eager step and a capture.
 """
 
 from abc import ABC, abstractmethod
@@ -29,6 +29,7 @@ Body = Callable[[], Outcome]
 class Recorder(ABC):
     """How a function over fixed buffers is recorded."""
 
+    @abstractmethod
     def forget(self) -> None:
         """Let go of what records have in common, for they are gone."""
 

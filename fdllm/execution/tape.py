@@ -26,6 +26,9 @@ REFUSED = frozenset(
 class Tape(Recorder):
     """Replay what was recorded, operator by operator."""
 
+    def forget(self) -> None:
+        """Do nothing: tapes have nothing in common."""
+
     def warm(self, body: Body) -> Outcome:
         """Run the function."""
         return body()
