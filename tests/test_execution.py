@@ -12,6 +12,7 @@ from fdllm.execution.base import ExecutionError
 from fdllm.execution.compiled import Compiled
 from fdllm.execution.static import Static
 from fdllm.loop import ProgressError
+from fdllm.models.backbone import BackboneDenoiser
 from fdllm.models.spec import Spec
 from fdllm.testing import EOS_ID, MASK_ID, VOCABULARY, check_execution, random_model
 
@@ -163,5 +164,10 @@ def test_names_and_devices_are_checked():
         decoder(execution="fast")
     with pytest.raises(ExecutionError, match="'cudagraph' wants a CUDA device, but the model is on cpu; use 'eager'"):
         decoder(execution="cudagraph")
+    shared = BackboneDenoiser(random_model().module, random_model().spec)
+    shared.tp = 2
+    with pytest.raises(ExecutionError, match="'static' wants a model that one process has alone, but 2 share it"):
+        decoder(shared, execution="static")
+    assert decoder(shared).execution == "eager"
     assert decoder().record()["execution"] == "eager (auto)"
     assert "execution: static" in decoder(execution="static").explain()

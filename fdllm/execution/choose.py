@@ -30,9 +30,9 @@ def chosen(name: str, denoiser: Denoiser) -> str:
             f"execution: 'cudagraph' wants a CUDA device, but the model is on {device}; use 'eager' or 'compile', "
             "or 'static' to check on any device that its steps can be recorded"
         )
-    if name in ("cudagraph", "static") and denoiser.tp > 1:
+    if name != "eager" and denoiser.tp > 1:
         raise ExecutionError(
-            f"execution: {name!r} records the steps of one process, but {denoiser.tp} share the model; use 'eager'"
+            f"execution: {name!r} wants a model that one process has alone, but {denoiser.tp} share it; use 'eager'"
         )
     return name
 
