@@ -38,6 +38,10 @@ class Agenda:
         """Steps of a window: the policy's bound, those of its plan, or at most one a slot."""
         return self.bounds[block] or len(self.due[block]) or len(self.windows[block])
 
+    def filled(self, block: int, steps: int) -> bool:
+        """Say whether a window is full after so many steps, each of which commits exactly its quota."""
+        return sum(self.quota(block, index) for index in range(steps)) >= len(self.windows[block])
+
     def limit(self, block: int) -> int:
         """Steps after which a window is full whatever the policy does: its bound, or one a slot."""
         return self.bounds[block] or len(self.windows[block])

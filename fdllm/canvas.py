@@ -43,6 +43,18 @@ class Canvas:
         """Slots of each row, padding left out."""
         return [prompt + self.num_new for prompt in self.prompts]
 
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What a step reads and writes, by the names programs use; and `stale`."""
+        columns = {f"{name}_column": column for name, column in self.columns.items()}
+        return {"canvas": self.tokens, "open_slots": self.open_slots, "stale": self.stale, **columns}
+
+    def after(self, state: Mapping[str, Tensor]) -> "Canvas":
+        """Copy with the next state."""
+        columns = {name: state[f"{name}_column"] for name in self.columns}
+        tokens, open_slots, stale = (state[name] for name in ("canvas", "open_slots", "stale"))
+        return replace(self, tokens=tokens, open_slots=open_slots, stale=stale, columns=columns)
+
     def look(self, i: int, column: str) -> list[int]:
         """Read from the device which slots of a row of the batch are set in `stale` or `open_slots`."""
         flags: Tensor = getattr(self, column)

@@ -10,6 +10,7 @@ from fdllm.attention.base import AttentionBackend
 from fdllm.caches.base import CachePolicy
 from fdllm.component import SettingError, build
 from fdllm.decoder import Decoder, Plan
+from fdllm.execution.choose import NAMES
 from fdllm.models.denoiser import Denoiser
 from fdllm.models.function import FunctionDenoiser
 from fdllm.models.spec import Spec
@@ -38,6 +39,7 @@ def compile(  # noqa: A001 - the public name says what it does
     top_k: int | None = None,
     stop_at_eos: bool = True,
     kernels: str = "auto",
+    execution: str = "auto",
 ) -> Decoder:
     """Compile a decoder for a model.
 
@@ -60,12 +62,15 @@ def compile(  # noqa: A001 - the public name says what it does
         top_k: draw from this many likeliest ids.
         stop_at_eos: a row is done when an eos stands with no open slot before it.
         kernels: how statistics are computed: `torch`, `triton`, or `auto`: Triton on a GPU.
+        execution: how steps are run: `eager`, call by call; `compile`, by torch.compile; `cudagraph`, recorded
+            once a phase and replayed; `static`, the same on any device, slowly, as a check; `auto` is `eager`.
 
     Raises:
         SettingError: a setting is wrong; the message names its key.
         fdllm.registry.UnknownNameError, fdllm.registry.PluginError: a component cannot be found or used.
         fdllm.graph.PortError: the parts do not fit together.
         fdllm.compiler.UnsoundError: the cache does not suit the model or the policy, or the backend the device.
+        fdllm.execution.base.ExecutionError: steps cannot be run that way on this device.
 
     """
     if kernels not in KERNELS:
@@ -76,6 +81,8 @@ def compile(  # noqa: A001 - the public name says what it does
     chosen = {**FALLBACK, **recommended, **{key: value for key, value in given.items() if value is not None}}
     sampling = Sampling(_temperature(chosen["temperature"]), top_p, top_k)
     _check_generate(max_new_tokens, sampling, stop_at_eos)
+    if execution not in NAMES:
+        raise SettingError(f"execution: wanted one of {', '.join(NAMES)}, got {execution!r}")
     _check_context(max_new_tokens, denoiser.spec)
     parts = Wiring(
         denoiser=denoiser,
@@ -93,6 +100,7 @@ def compile(  # noqa: A001 - the public name says what it does
         max_new_tokens=max_new_tokens,
         stop_at_eos=stop_at_eos,
         recommended=tuple(sorted(recommended)),
+        execution=execution,
     )
     return Decoder(parts, plan)
 

@@ -110,6 +110,11 @@ class GenerateTable(Settings):
     kernels: Literal["auto", "torch", "triton"] = Field(
         "auto", description="how statistics of logits are computed; auto: triton on a GPU, torch elsewhere"
     )
+    execution: Literal["auto", "eager", "compile", "cudagraph", "static"] = Field(
+        "auto",
+        description="how steps are run: eager: call by call; compile: by torch.compile; cudagraph: recorded once a "
+        "phase and replayed, on CUDA; static: the same on any device, slowly, to check it; auto: eager",
+    )
 
     @field_validator("temperature")
     @classmethod

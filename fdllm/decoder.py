@@ -10,6 +10,8 @@ from torch import Tensor
 from fdllm.agenda import Agenda, agenda
 from fdllm.caches.base import CachePolicy
 from fdllm.compiler import Compiled, compile_step
+from fdllm.execution.base import Execution
+from fdllm.execution.choose import chosen, make
 from fdllm.generation import Event, Generation
 from fdllm.loop import Loop, Moment, Run
 from fdllm.models.denoiser import Denoiser
@@ -22,13 +24,17 @@ SHADE = "\N{LIGHT SHADE}"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a decoder was compiled from, beside the parts of a step; `recommended`: what the model chose itself."""
+    """What a decoder was compiled from, beside the parts of a step; `recommended`: what the model chose itself.
+
+    `execution` is a name of `fdllm.execution.choose`.
+    """
 
     cache: CachePolicy
     schedule: Schedule
     max_new_tokens: int
     stop_at_eos: bool
     recommended: tuple[str, ...] = ()
+    execution: str = "auto"
 
 
 class Decoder:
@@ -39,7 +45,10 @@ class Decoder:
         self.plan = plan
         self.parts = parts
         self.parts = replace(parts, planned=self._agenda(0).planned)
+        self.execution = chosen(plan.execution, parts.denoiser)
         self.compiled = compile_step(self.parts, plan.cache)
+        # executions of runs that are over, each with what it compiled or recorded
+        self._idle: list[Execution] = []
         self._loop = Loop(
             parts.denoiser, plan.cache, cache(self._agenda), plan.max_new_tokens, plan.stop_at_eos, parts.policy
         )
@@ -73,6 +82,7 @@ class Decoder:
             "cache": repr(plan.cache),
             "policy": repr(parts.policy),
             "attention": repr(parts.attention),
+            "execution": self.execution if plan.execution != "auto" else f"{self.execution} (auto)",
             "sampling": repr(parts.sampling),
             "kernels": parts.kernels,
             "max_new_tokens": str(plan.max_new_tokens),
@@ -108,7 +118,7 @@ class Decoder:
 
         """
         run = self._run(prompts, seed, attention_mask, row_ids, trace)
-        for _ in run.steps():
+        for _ in self._steps(run):
             pass
         return self._result(run)
 
@@ -141,7 +151,14 @@ class Decoder:
                 f"places of the model's blocks of {self.model.spec.block_length}, so their windows differ; decode them "
                 "apart"
             )
-        return Run(self._loop, self._traced if trace else self.compiled, rows, ids, seed, trace)
+        # popped, so that runs that take turns never share buffers
+        execution = self._idle.pop() if self._idle else make(self.execution, self._loop.turn, self.model.device)
+        return Run(self._loop, self._traced if trace else self.compiled, execution, rows, ids, seed, trace)
+
+    def _steps(self, run: Run) -> Iterator[Moment]:
+        """Run to the end, then keep what the execution made for the next run."""
+        yield from run.steps()
+        self._idle.append(run.execution)
 
     def together(self, prompts: Sequence[list[int]]) -> bool:
         """Say whether prompts may be one batch: a policy that reads filled slots needs windows of equal length."""
@@ -157,7 +174,7 @@ class Decoder:
         return Generation(run.tokens, completions, text, stats.nfe, run.accounts.row_nfe, stats, trace)
 
     def _events(self, run: Run) -> Iterator[Event]:
-        for moment in run.steps():
+        for moment in self._steps(run):
             yield self._event(run, moment)
         out = self._result(run)
         text = out.text[0] if out.text else ""

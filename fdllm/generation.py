@@ -19,6 +19,8 @@ class Stats:
         decode_seconds: synchronized time of the whole decode, in seconds.
         rows: slots computed by all forwards.
         head_rows: rows the LM head ran on.
+        reads: times the host waited to learn which rows were full or done; 0 where it can count.
+        replays: forwards that were replayed from a record (`execution`).
         visible_tokens: tokens up to, not including, the first eos of each row.
 
     """
@@ -29,6 +31,8 @@ class Stats:
     rows: int
     head_rows: int
     visible_tokens: int
+    reads: int = 0
+    replays: int = 0
 
     @property
     def nfe(self) -> int:
@@ -60,6 +64,8 @@ class Stats:
             "rows": self.rows,
             "head_rows": self.head_rows,
             "visible_tokens": self.visible_tokens,
+            "reads": self.reads,
+            "replays": self.replays,
             "tokens_per_second": self.tokens_per_second,
             "tokens_per_forward": self.tokens_per_forward,
             "refresh_share": self.refresh_share,

@@ -1,32 +1,34 @@
 """The loop: run the step program until the canvas is full, and hand out what settled.
 
-It owns what policies must not: the state, the noise, who waits and who is done. It reads the
-device once a step, to know which rows still have an open slot. A row whose window is full waits
-for the others; a row that is done leaves the batch.
+It owns what policies must not: the state, the noise, who waits and who is done. At most once a
+step it asks the device which rows still have an open slot, and plans the next step before it waits
+for the answer. A row whose window is full waits for the others; a row that is done leaves the batch.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property
 from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from fdllm.accounts import Accounts
 from fdllm.agenda import Agenda
 from fdllm.caches.base import CachePolicy
 from fdllm.canvas import Canvas, start
 from fdllm.compiler import Compiled
+from fdllm.execution.base import Execution, Given, Outcome, Turn
 from fdllm.generation import Stats
 from fdllm.models.denoiser import Denoiser, Store
-from fdllm.models.feed import Feed
-from fdllm.noise import keys, random_ids
-from fdllm.planning import Planner
+from fdllm.noise import keys, random_ids, row_keys
+from fdllm.planning import Planned, Planner
 from fdllm.policies.base import UnmaskingPolicy
+from fdllm.polling import Poll
 from fdllm.trace import Move, Place, moves
+from fdllm.transfer import to_device
 
 
 class ProgressError(ValueError):
@@ -54,10 +56,25 @@ class Loop:
     stop_at_eos: bool
     policy: UnmaskingPolicy
 
+    @cached_property
+    def turn(self) -> Turn:
+        """One step with the bookkeeping around it."""
+        eos_ids = self.denoiser.spec.eos_ids if self.stop_at_eos else ()
+        return Turn(
+            num_new=self.num_new,
+            eos_ids=tuple(eos_ids),
+            done_when_full=self.policy.revokes,
+            stores=self.cache.stores,
+            counted=self.policy.punctual and self.agenda(0).planned and not eos_ids,
+        )
+
 
 @dataclass(frozen=True)
 class Moment:
-    """What is known right after a step: the state, each row's window, and what the program gave out."""
+    """What is known right after a step: the state, each row's window, and what the program gave out.
+
+    Tensors hold until the next step.
+    """
 
     canvas: Canvas
     windows: list[range]
@@ -70,6 +87,7 @@ class Run:
 
     loop: Loop
     compiled: Compiled
+    execution: Execution
     prompts: list[list[int]]
     row_ids: list[int]
     seed: int
@@ -80,19 +98,23 @@ class Run:
         """Lay out the canvas and plan every row; nothing is computed yet."""
         model = self.loop.denoiser
         blanks = self._blanks()
-        self.canvas = start(self.prompts, self.row_ids, self.loop.num_new, blanks, self.compiled.columns, model.device)
+        with torch.inference_mode():
+            self.canvas = start(
+                self.prompts, self.row_ids, self.loop.num_new, blanks, self.compiled.columns, model.device
+            )
+            self.row_keys = self._row_keys()
         self.store: Store | None = None
         self.tokens = blanks
         self.accounts = Accounts(model.device, [0] * len(self.prompts))
         self.planner = Planner(model.spec, self.loop.cache)
+        self.poll = Poll()
         self.agendas = [self.loop.agenda(len(prompt)) for prompt in self.prompts]
 
     def steps(self) -> Iterator[Moment]:
         """Run to the end, one step at a time."""
-        now = self.accounts.now
-        begun = now()
+        begun = self.accounts.settled()
         if self.loop.cache.stores:
-            self.store = self.loop.denoiser.new_store(len(self.prompts), self.canvas.tokens.shape[1])
+            self.store = self.execution.store(self.loop.denoiser, len(self.prompts), self.canvas.tokens.shape[1])
         for block in count():
             self._leave([len(self.agendas[row].windows) == block for row in self.canvas.rows])
             if not self.canvas.rows:
@@ -100,19 +122,24 @@ class Run:
             self._begin_block()
             waiting = [False] * len(self.canvas.rows)
             limit = max(self.agendas[row].limit(block) for row in self.canvas.rows)
+            planned: Planned | None = None
             for index in count():
                 if all(waiting):
                     break
                 if index >= limit:
                     raise ProgressError(self._stuck())
-                moment = self._step(block, index, waiting)
-                full, done = self._status(moment)
+                planned = planned or self._plan(block, index, waiting)
+                moment, status = self._step(block, index, planned)
+                # while the device works: a guess that is right but at the end of windows
+                planned = self._plan(block, index + 1, waiting) if index + 1 < limit else None
+                full, done = self._learned(block, index, status)
                 self._leave(done)
-                waiting = [flag for flag, gone in zip(full, done, strict=True) if not gone]
-                self.accounts.decode_seconds += now() - begun
+                before, waiting = waiting, [flag for flag, gone in zip(full, done, strict=True) if not gone]
+                planned = planned if waiting == before else None
+                self.accounts.decode_seconds += time.perf_counter() - begun
                 yield moment
-                begun = now()
-        self.accounts.decode_seconds += now() - begun
+                begun = time.perf_counter()
+        self.accounts.decode_seconds += self.accounts.settled() - begun
 
     def stats(self) -> Stats:
         """Counts and times so far."""
@@ -140,6 +167,7 @@ class Run:
         slots = torch.tensor([[len(prompt)] for prompt in self.prompts]) + torch.arange(num_new)
         return random_ids(keys(self.seed, torch.tensor([[i] for i in self.row_ids]), slots, -1), spec.vocab_size)
 
+    @torch.inference_mode()
     def _begin_block(self) -> None:
         """State that is not kept by slot starts anew with every window."""
         canvas = self.canvas
@@ -150,81 +178,60 @@ class Run:
         }
         self.canvas = replace(canvas, columns={**canvas.columns, **anew})
 
+    def _windows(self, block: int) -> list[range]:
+        return [self.agendas[row].windows[block] for row in self.canvas.rows]
+
     @torch.inference_mode()
-    def _step(self, block: int, index: int, waiting: list[bool]) -> Moment:
-        begun = self.accounts.now()
-        windows = [self.agendas[row].windows[block] for row in self.canvas.rows]
-        slots = [range(p + w.start, p + w.stop) for p, w in zip(self.canvas.prompts, windows, strict=True)]
-        planned = self.planner.plan(self.canvas, slots, block, index, waiting)
-        program = self.compiled.programs[planned.phase]
-        given = self._given(planned.feed, block, index)
-        values = program(**{name: given[name]() for name in program.graph.inputs})
-        self._take_state(planned.feed, values)
+    def _plan(self, block: int, index: int, waiting: list[bool]) -> Planned:
+        windows = zip(self.canvas.prompts, self._windows(block), strict=True)
+        slots = [range(prompt + window.start, prompt + window.stop) for prompt, window in windows]
+        return self.planner.plan(self.canvas, slots, block, index, waiting)
+
+    @torch.inference_mode()
+    def _step(self, block: int, index: int, planned: Planned) -> tuple[Moment, Tensor | None]:
+        begun = self.accounts.mark()
+        outcome = self._turned(block, index, planned)
+        self.accounts.spend(planned.phase, begun)
         running = [row for row, plan in zip(self.canvas.rows, planned.plans, strict=True) if plan is not None]
         self.accounts.count(planned.phase, planned.feed.rows, planned.feed.picks.numel(), running)
+        self.accounts.replays += outcome.replayed
+        if outcome.status is not None:
+            self.poll.ask(outcome.status)
+        windows = self._windows(block)
         if self.traced:
             at = Place(self.accounts.nfe - 1, planned.phase, block, index)
-            self.trace += moves(at, self.canvas.rows, windows, planned.plans, values)
-        self.accounts.spend(planned.phase, begun)
-        return Moment(self.canvas, windows, values)
+            self.trace += moves(at, self.canvas.rows, windows, planned.plans, outcome.values)
+        return Moment(self.canvas, windows, outcome.values), outcome.status
 
-    def _given(self, now: Feed, block: int, index: int) -> dict[str, Callable[[], Any]]:
-        """What a program may read, made only when it does."""
-        canvas, device = self.canvas, now.window.device
-        agendas = [self.agendas[row] for row in canvas.rows]
+    def _turned(self, block: int, index: int, planned: Planned) -> Outcome:
+        """Take one turn, and its state."""
+        program, feed = self.compiled.programs[planned.phase], planned.feed
+        given = Given(self.canvas.state, self._numbers(block, index), self.row_keys, feed, self.store)
+        outcome = self.execution(program, given)
+        self.canvas = self.canvas.after(outcome.state)
+        return outcome
 
-        def column(values: Iterable[int]) -> Tensor:
-            return torch.tensor([[value] for value in values], device=device)
+    def _numbers(self, block: int, index: int) -> Tensor:
+        """What the host knows of a turn, `Given.numbers`."""
+        told = []
+        for row, prompt in zip(self.canvas.rows, self.canvas.prompts, strict=True):
+            agenda = self.agendas[row]
+            stop = prompt + agenda.windows[block].stop
+            told.append([index, agenda.num_steps(block), agenda.quota(block, index), prompt, stop])
+        return to_device(torch.tensor(told), self.canvas.tokens.device)
 
-        def progress() -> Tensor:
-            return 1 - canvas.open_slots.sum(-1, keepdim=True) / canvas.num_new
+    def _row_keys(self) -> Tensor:
+        ids = torch.tensor(self.canvas.row_ids, dtype=torch.int64)[:, None]
+        return row_keys(self.seed, to_device(ids, self.canvas.tokens.device))
 
-        return {
-            "canvas": lambda: canvas.tokens,
-            "open_slots": lambda: canvas.open_slots,
-            "window": lambda: now.window,
-            "feed": lambda: now,
-            "store": lambda: self.store,
-            "noise": lambda: keys(self.seed, column(canvas.row_ids), now.window, index),
-            "quota": lambda: column(each.quota(block, index) for each in agendas),
-            "step": lambda: column(index for _ in agendas),
-            "steps": lambda: column(each.num_steps(block) for each in agendas),
-            "progress": progress,
-            **{f"{name}_column": partial(canvas.columns.__getitem__, name) for name in canvas.columns},
-        }
-
-    def _take_state(self, now: Feed, values: Mapping[str, Any]) -> None:
-        """Make what the program gave the state, and keep the ledger of stale slots."""
-        canvas = self.canvas
-        stale = canvas.stale
-        if self.loop.cache.stores:
-            stale = pad(stale, (0, 1)).scatter(1, now.slots, False)[:, :-1]
-            stale = stale | (values["next_canvas"] != canvas.tokens)
-        self.canvas = replace(
-            canvas,
-            tokens=values["next_canvas"],
-            open_slots=values["next_open_slots"],
-            stale=stale,
-            columns={name: values[f"next_{name}_column"] for name in canvas.columns},
-        )
-
-    @torch.inference_mode()
-    def _status(self, moment: Moment) -> tuple[list[bool], list[bool]]:
-        """Read from the device which rows have a full window, and which are done."""
-        canvas, spec = self.canvas, self.loop.denoiser.spec
-        at = canvas.response()
-        still_open = canvas.open_slots.gather(1, at)
-        ends_of_windows = torch.tensor([[window.stop] for window in moment.windows], device=at.device)
-        # windows are filled in order, so whatever is open before the end of one is in it
-        before_end = torch.arange(canvas.num_new, device=at.device) < ends_of_windows
-        full = ~(still_open & before_end).any(-1)
-        done = torch.zeros_like(full)
-        if self.loop.stop_at_eos and spec.eos_ids:
-            ends = torch.isin(canvas.tokens.gather(1, at), torch.tensor(spec.eos_ids, device=at.device))
-            done = (ends & ~still_open & (still_open.cumsum(-1) == 0)).any(-1)
-            done = done & full if self.loop.policy.revokes else done
-        waiting, over = torch.stack([full, done]).tolist()
-        return waiting, over
+    def _learned(self, block: int, index: int, status: Tensor | None) -> tuple[list[bool], list[bool]]:
+        """Say which rows have a full window, and which are done; count where no status was computed."""
+        if status is None:
+            rows = self.canvas.rows
+            return [self.agendas[row].filled(block, index + 1) for row in rows], [False] * len(rows)
+        answer = self.poll.answer()
+        self.accounts.reads = self.poll.reads
+        return answer
 
     @torch.inference_mode()
     def _leave(self, done: list[bool]) -> None:
@@ -234,6 +241,7 @@ class Run:
         self._write([i for i, gone in enumerate(done) if gone])
         keep = [i for i, gone in enumerate(done) if not gone]
         self.canvas = self.canvas.keep(keep)
+        self.row_keys = self._row_keys()
         if self.store is not None:
             indices = torch.tensor(keep, dtype=torch.int64, device=self.canvas.tokens.device)
             self.store = self.store.take(indices, self.canvas.tokens.shape[1])

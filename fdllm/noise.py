@@ -22,23 +22,34 @@ def mix(bits: Tensor) -> Tensor:
     return bits ^ (bits >> 16)
 
 
-def keys(seed: int, row_ids: Tensor, slots: Slots, step: int) -> NoiseKey:
+def keys(seed: int, row_ids: Tensor, slots: Slots, step: int | Tensor) -> NoiseKey:
     """One key per slot of the window.
 
     Args:
         seed: any int; its low 64 bits count.
         row_ids: int64[B 1], a row's identity in the whole run.
         slots: absolute slots, int64[B W].
-        step: step within the window.
+        step: step within the window, a number or int64[B 1].
 
     Returns:
         int64[B W] below 2**32.
 
     """
-    key = mix(row_ids + (_GOLDEN * seed & _WORD))
-    for part in (seed >> 32 & _WORD, slots, step):
-        key = mix(key * 3 + _GOLDEN + part)
-    return key
+    return slot_keys(row_keys(seed, row_ids), slots, step)
+
+
+def row_keys(seed: int, row_ids: Tensor) -> Tensor:
+    """Mix what stays the same for a whole run, int64[B 1]; see `keys`."""
+    return _mixed(mix(row_ids + (_GOLDEN * seed & _WORD)), seed >> 32 & _WORD)
+
+
+def slot_keys(row_keys: Tensor, slots: Slots, step: int | Tensor) -> NoiseKey:
+    """Go on from `row_keys`, int64[B W]; see `keys`."""
+    return _mixed(_mixed(row_keys, slots), step)
+
+
+def _mixed(key: Tensor, part: Tensor | int) -> Tensor:
+    return mix(key * 3 + _GOLDEN + part)
 
 
 def uniform(key: Tensor, counter: Tensor | int) -> Uniform:

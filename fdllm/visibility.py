@@ -4,11 +4,12 @@ Ragged batches, block-causal models and sliding windows all show each query one 
 cache that names single slots narrows a row further.
 """
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+from fdllm.transfer import to_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +28,17 @@ class Visibility:
     ends: Tensor
     num_keys: int
     chosen: Tensor | None = None
+    _masks: list[Tensor] = field(default_factory=list, init=False, repr=False)
 
-    @cached_property
+    @property
     def mask(self) -> Tensor:
         """The same as bool[B 1 R N] (R may be 1), made once, for backends that want it."""
+        # no cached_property: up to Python 3.11 it takes a lock, which torch.compile cannot
+        if not self._masks:
+            self._masks.append(self._mask())
+        return self._masks[0]
+
+    def _mask(self) -> Tensor:
         keys = torch.arange(self.num_keys, device=self.starts.device)
         seen = (keys >= self.starts[..., None]) & (keys < self.ends[..., None])
         seen = seen if self.chosen is None else seen & self.chosen[:, None]
@@ -47,5 +55,5 @@ class Visibility:
 
     def to(self, device: torch.device) -> "Visibility":
         """Copy with its tensors on a device."""
-        chosen = None if self.chosen is None else self.chosen.to(device)
-        return replace(self, starts=self.starts.to(device), ends=self.ends.to(device), chosen=chosen)
+        chosen = None if self.chosen is None else to_device(self.chosen, device)
+        return replace(self, starts=to_device(self.starts, device), ends=to_device(self.ends, device), chosen=chosen)

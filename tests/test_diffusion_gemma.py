@@ -199,3 +199,12 @@ def test_what_does_not_fit_is_refused(model):
         fdllm.compile(model, cache="dual")
     with pytest.raises(ValueError, match="max_new_tokens: 12 slots in windows of 4, 8, .* a multiple of"):
         fdllm.compile(model, max_new_tokens=12)
+
+
+def test_its_steps_can_be_recorded(model):
+    how = {"max_new_tokens": 2 * CANVAS, "policy": {"name": "renoise", "steps": 6}}
+    for cache in ("none", "block-causal"):
+        static, eager = (fdllm.compile(model, cache=cache, execution=name, **how) for name in ("static", "eager"))
+        got = static.generate(PROMPTS, seed=2)
+        assert torch.equal(got.tokens, eager.generate(PROMPTS, seed=2).tokens)
+        assert got.stats.replays

@@ -9,9 +9,10 @@ import torch
 from fdllm.attention.base import AttentionBackend
 from fdllm.caches.base import CachePolicy, Rows
 from fdllm.policies.base import UnmaskingPolicy
+from fdllm.ranking import best
 from fdllm.schedules.base import Schedule
 from fdllm.testing import check_attention, check_cache, check_pass, check_policy, check_schedule
-from fdllm.types import Mask, Probability
+from fdllm.types import Count, Mask, Probability
 
 
 def fails(check, part, message):
@@ -33,6 +34,14 @@ class NoProgress(UnmaskingPolicy):
 
     def __call__(self, masked: Mask, confidence: Probability) -> Mask:
         return masked & (confidence > 0.9)
+
+
+@final
+class LessThanDue(UnmaskingPolicy):
+    punctual: ClassVar = True
+
+    def __call__(self, masked: Mask, confidence: Probability, quota: Count) -> Mask:
+        return best(masked, confidence, quota // 2)
 
 
 @final
@@ -84,6 +93,7 @@ class ReopensOpen(UnmaskingPolicy):
     [
         (CommitsDecided(), "a decided slot was committed again"),
         (NoProgress(), "a row made no progress"),
+        (LessThanDue(), "commits are not the quota"),
         (LooksAtNeighbours(), "depends on the rows around it"),
         (WritesInPlace(), "a value it reads was changed"),
         (HiddenState(), "the same values gave another choice"),

@@ -6,6 +6,8 @@ Every kernel's `triton.py` makes its launches in one place, and by the same code
 
 import inspect
 import re
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +15,9 @@ import torch
 from torch import Tensor
 
 KINDS = {"float": "fp", "bfloat": "bf", "int": "i", "uint": "u", "bool": "i1"}
+
+# takes launches over where a step is being recorded
+recording: ContextVar[Callable[[Callable[[], None]], None] | None] = ContextVar("recording", default=None)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,11 @@ class Launch:
         return f"{self.kernel.__name__.removesuffix('_kernel')} {self.types()[self.kernel.arg_names[0]][1:]} {settings}"
 
     def run(self) -> None:
-        """Launch it on the device of its tensors."""
+        """Launch it on the device of its tensors, or hand the launch to what records it."""
+        record = recording.get()
+        record(self._launched) if record else self._launched()
+
+    def _launched(self) -> None:
         tensor = next(value for value in self.arguments.values() if isinstance(value, Tensor))
         with torch.cuda.device_of(tensor):  # type: ignore[no-untyped-call]
             self.kernel[self.grid](**self.arguments, num_warps=self.warps, num_stages=self.stages)

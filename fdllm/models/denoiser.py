@@ -25,6 +25,10 @@ class Store(ABC):
     def take(self, rows: Tensor, slots: int) -> "Store":
         """Copy the first `slots` slots of some rows of the batch, int64[B']."""
 
+    def emptied(self) -> bool:
+        """Forget everything, buffers staying where they are; False where it cannot, then a new store is made."""
+        return False
+
 
 class Denoiser(ABC):
     """A model as the step graph uses it. Implement this to decode a model of any kind.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fdllm.caches.base import Rows
 from fdllm.models.spec import Spec
+from fdllm.transfer import to_device
 from fdllm.visibility import Visibility
 
 Slots = range | tuple[int, ...]
@@ -43,8 +44,12 @@ class Feed:
     def to(self, device: torch.device) -> "Feed":
         """Copy with its tensors on a device."""
         visible = None if self.visible is None else self.visible.to(device)
-        slots, window, picks = (part.to(device) for part in (self.slots, self.window, self.picks))
+        slots, window, picks = (to_device(part, device) for part in (self.slots, self.window, self.picks))
         return replace(self, slots=slots, window=window, picks=picks, visible=visible)
+
+    def by_tensors(self) -> "Feed":
+        """Copy whose slots are told by tensors alone, so that other slots are other contents and not other numbers."""
+        return replace(self, span=None)
 
 
 def feed(spec: Spec, plans: list[Rows | None], windows: list[range], lengths: list[int]) -> Feed:

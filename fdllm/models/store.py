@@ -6,6 +6,7 @@ further slot takes what is to be dropped (padding, rows that wait).
 
 from typing import Any, final
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -82,6 +83,15 @@ class SlotStore(Cache, Store):
         for layer in self.slot_layers:
             layer.feed = feed
         return self
+
+    @torch.inference_mode()
+    def emptied(self) -> bool:
+        """Set every buffer to zero, as a new store has it."""
+        for layer in self.slot_layers:
+            for buffer in (layer.keys, layer.values):
+                if buffer is not None:
+                    buffer.zero_()
+        return True
 
     def take(self, rows: Tensor, slots: int) -> "SlotStore":
         """Copy the first `slots` slots of some rows of the batch."""

@@ -25,6 +25,7 @@ class UnmaskingPolicy(Component):
         a row's choice does not depend on the rows around it;
         no value it reads is changed;
         with `progresses`, every row with an open slot gets at least one commit;
+        with `punctual`, every row gets exactly `quota` commits, or all its open slots where they are fewer;
         with `monotone`, raising that setting never commits more slots.
 
     Attributes:
@@ -32,6 +33,8 @@ class UnmaskingPolicy(Component):
         revokes: the rule may reopen committed slots of the window.
         progresses: the rule always commits at least one open slot of a row that has one, so the
             engine adds no floor (the floor reads `confidence`).
+        punctual: the rule always commits exactly `quota` open slots, or all where fewer are open, so the host
+            can count and need not ask the device which windows are full.
         drafts: open slots may hold a draft. The rule also returns `draft`: the open slots that keep
             their candidate for the next step without being committed; every other open slot is
             blank again (the mask id, or a new random id). What is committed is the likeliest id.
@@ -45,6 +48,7 @@ class UnmaskingPolicy(Component):
     reads: ClassVar[Literal["open", "window"]] = "open"
     revokes: ClassVar[bool] = False
     progresses: ClassVar[bool] = False
+    punctual: ClassVar[bool] = False
     drafts: ClassVar[bool] = False
     tempered: ClassVar[bool] = False
     monotone: ClassVar[str] = ""

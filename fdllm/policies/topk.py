@@ -21,6 +21,7 @@ class TopK(UnmaskingPolicy):
     """The fixed schedule: `k` slots a step, or `steps` steps in all, spread over the blocks."""
 
     progresses: ClassVar[bool] = True
+    punctual: ClassVar[bool] = True
 
     k: int = Field(1, ge=1, description="slots committed per step; give k or steps, not both")
     steps: int = Field(0, ge=0, description="steps for the whole response, a multiple of its blocks; 0: use k")

@@ -10,6 +10,7 @@ from fdllm.testing.attention import check_attention
 from fdllm.testing.cache import check_cache
 from fdllm.testing.decoding import check_decoding, check_pass, check_result, check_schedule, check_temperature
 from fdllm.testing.denoiser import check_denoiser
+from fdllm.testing.execution import check_execution
 from fdllm.testing.policy import check_policy, choose
 from fdllm.testing.strategies import EOS_ID, MASK_ID, VOCABULARY, few, many, random_model, situations, tasks
 
@@ -21,6 +22,7 @@ __all__ = [
     "check_cache",
     "check_decoding",
     "check_denoiser",
+    "check_execution",
     "check_pass",
     "check_policy",
     "check_result",

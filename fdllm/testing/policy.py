@@ -33,6 +33,9 @@ def check_policy(policy: UnmaskingPolicy) -> None:
         assert not (commit & ~masked).any(), f"{policy!r}: a decided slot was committed again"
         if policy.progresses:
             assert torch.equal(commit.any(-1), masked.any(-1)), f"{policy!r}: a row made no progress"
+        if policy.punctual:
+            due = values["quota"].minimum(masked.sum(-1, keepdim=True)).clamp(min=0)
+            assert torch.equal(commit.sum(-1, keepdim=True), due), f"{policy!r}: commits are not the quota"
         if policy.drafts:
             assert not (answer["draft"] & ~masked).any(), f"{policy!r}: a decided slot was drafted"
         if policy.revokes:
