@@ -1,6 +1,5 @@
 """`fdllm.compile`: names, tables or objects to a decoder."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from fdllm.component import SettingError, build
 from fdllm.decoder import Decoder, Plan
 from fdllm.execution.choose import NAMES
 from fdllm.models.denoiser import Denoiser
-from fdllm.models.function import FunctionDenoiser
+from fdllm.models.foreign import foreign
 from fdllm.models.spec import Spec
 from fdllm.passes.place import KERNELS
 from fdllm.policies.base import UnmaskingPolicy
@@ -77,7 +76,7 @@ def compile(  # noqa: A001 - the public name says what it does
         raise SettingError(f"kernels: wanted one of {', '.join(KERNELS)}, got {kernels!r}")
     denoiser = as_denoiser(model, spec)
     given = {"cache": cache, "policy": policy, "temperature": temperature, "block_length": block_length}
-    recommended = _recommended(denoiser.defaults, given, schedule)
+    recommended = _recommended(denoiser, given, schedule)
     chosen = {**FALLBACK, **recommended, **{key: value for key, value in given.items() if value is not None}}
     sampling = Sampling(_temperature(chosen["temperature"]), top_p, top_k)
     _check_generate(max_new_tokens, sampling, stop_at_eos)
@@ -106,10 +105,7 @@ def compile(  # noqa: A001 - the public name says what it does
 
 
 def as_denoiser(model: Any, spec: Spec | None) -> Denoiser:
-    """See a model as a denoiser: as it is, as a transformers backbone, or as a function.
-
-    A module whose forward takes `past_key_values` and `position_ids` gets the slot store.
-    """
+    """See a model as a denoiser: as it is, or wrapped by `fdllm.models.foreign`."""
     if isinstance(model, Denoiser):
         if spec is not None:
             raise SettingError(
@@ -123,19 +119,17 @@ def as_denoiser(model: Any, spec: Spec | None) -> Denoiser:
         raise SettingError(
             f"spec: a foreign model needs one, such as fdllm.Spec(mask_id=126336, eos_ids=(126081,)){got}"
         )
-    if isinstance(model, nn.Module) and {"past_key_values", "position_ids"} <= set(
-        inspect.signature(model.forward).parameters
-    ):
-        from fdllm.models.backbone import BackboneDenoiser
-
-        return BackboneDenoiser(model, spec)
-    return FunctionDenoiser(model, spec)
+    return foreign(model, spec)
 
 
-def _recommended(defaults: Mapping[str, Any], given: Mapping[str, Any], schedule: Any) -> dict[str, Any]:
+def _recommended(denoiser: Denoiser, given: Mapping[str, Any], schedule: Any) -> dict[str, Any]:
     """Take from the model what the call leaves out; a schedule with keys of its own says its blocks itself."""
+    defaults, size = denoiser.defaults, denoiser.spec.block_length
+    if wrong := sorted(set(defaults) - set(given)):
+        raise SettingError(f"defaults: a model may recommend {', '.join(sorted(given))}, not {', '.join(wrong)}")
     said = {key for key, value in given.items() if value is not None}
-    if schedule not in ("blocks", {"name": "blocks"}):
+    # sub-blocks of the published block do not fit one that was given by hand
+    if schedule not in ("blocks", {"name": "blocks"}) or size % defaults.get("block_length", size):
         said.add("block_length")
     return {key: value for key, value in defaults.items() if key not in said}
 

@@ -443,6 +443,8 @@ def test_what_is_left_out_is_as_the_authors_recommend(data, name, recommended, p
 
 
 def test_a_schedule_that_says_its_blocks_is_not_overruled(data):
+    small = fdllm.load(str(data / "families" / "fdv2"), block_length=4)
+    assert fdllm.compile(small).plan.schedule.block_length == 4
     model = golden(data, "fdv2")
     assert fdllm.compile(model, schedule={"name": "blocks", "block_length": 4}).plan.schedule.block_length == 4
     assert fdllm.compile(model, schedule=Blocks(block_length=2)).plan.schedule.block_length == 2
@@ -465,6 +467,11 @@ def test_a_family_can_be_named_or_handed_over(data):
 
 
 # docs/models.md
+
+
+def test_the_model_on_the_page_decodes(capsys):
+    exec(compile(fenced("python")["own.py"], "own.py", "exec"), {})
+    assert "tensor" in capsys.readouterr().out
 
 
 def fenced(language):

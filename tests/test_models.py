@@ -5,12 +5,14 @@ import shutil
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 import fdllm
 from fdllm.component import SettingError
 from fdllm.models.family import CheckpointError
 from fdllm.models.function import FunctionDenoiser
+from fdllm.models.module import ModuleDenoiser
 from fdllm.reference import Reference
 from fdllm.testing import check_denoiser, random_model
 
@@ -286,3 +288,127 @@ def test_ids_beyond_the_tokenizer_are_never_produced(data):
     out = fdllm.compile(model, max_new_tokens=12, temperature=2.0, stop_at_eos=False).generate([[5, 6]] * 4, seed=3)
     assert (out.tokens < 20).all()
     assert not (out.tokens == model.spec.mask_id).any()
+
+
+# foreign modules
+
+
+def causal_lm(kind, **settings):
+    made = getattr(transformers, f"{kind}ForCausalLM")
+    config = made.config_class(
+        vocab_size=40,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        pad_token_id=0,
+        **settings,
+    )
+    torch.manual_seed(0)
+    return made(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "why"),
+    [
+        ("Cohere", {"logit_scale": 0.5}, "the CohereForCausalLM does more than its decoder stack"),
+        ("Granite", {"logits_scaling": 8.0}, "the GraniteForCausalLM does more than its decoder stack"),
+        ("Gemma2", {}, "Gemma2Attention attends with softcap and sliding_window, which no attention backend here"),
+        ("Mistral", {"sliding_window": 4}, "MistralAttention attends with sliding_window, which no attention backend"),
+        (
+            "Nemotron",
+            {},
+            r"cannot be run layer by layer over a slot store \(\w+: .*\); give a function from ids to logits",
+        ),
+    ],
+)
+def test_a_causal_lm_that_computes_more_is_refused(kind, settings, why):
+    with pytest.raises(SettingError, match=f"model: .*{why}"):
+        fdllm.compile(causal_lm(kind, **settings), spec=fdllm.Spec(mask_id=39), max_new_tokens=4)
+
+
+class Own(torch.nn.Module):
+    """A model of no library we know: it attends by itself, over whatever store it is handed."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(4)
+        self.embed = torch.nn.Embedding(40, 16)
+        self.place = torch.nn.Embedding(64, 16)
+        self.layers = torch.nn.ModuleList(
+            torch.nn.ModuleDict({n: torch.nn.Linear(16, 16) for n in "qkv"}) for _ in "ab"
+        )
+        self.drop, self.out = torch.nn.Dropout(0.5), torch.nn.Linear(16, 40)
+
+    def forward(self, input_ids, position_ids, past_key_values=None, attention_mask=None):
+        x = self.embed(input_ids) + self.place(position_ids)
+        for number, layer in enumerate(self.layers):
+            q, k, v = (layer[name](x).unflatten(-1, (2, 8)).transpose(1, 2) for name in "qkv")
+            if past_key_values is not None:
+                k, v = past_key_values.update(k, v, number)
+            seen = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
+            x = x + self.drop(seen.transpose(1, 2).flatten(-2))
+        return self.out(3 * x)
+
+
+@pytest.mark.parametrize("pattern", ["full", "block-causal", "causal-prefix"])
+def test_a_module_with_k_v_of_its_own_gets_the_slot_store(pattern):
+    module = Own().double()
+    spec = fdllm.Spec(mask_id=39, eos_ids=(38,), vocab_size=40, pattern=pattern, block_length=4)
+    prompts = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
+    for cache in ("none", "dual" if pattern == "full" else "block-causal"):
+        decoder = fdllm.compile(module, spec=spec, cache=cache, policy="top-k", max_new_tokens=8, block_length=4)
+        assert type(decoder.model) is ModuleDenoiser
+        out = decoder.generate(prompts)
+        for i, prompt in enumerate(prompts):
+            assert torch.equal(decoder.generate([prompt], row_ids=[i]).tokens[0], out.tokens[i])
+        if cache != "dual":
+            plain = Reference(decoder.model.logits, spec, decoder.parts.policy, decoder.plan.schedule, 8)
+            assert out.tokens.tolist() == [plain.decode(prompt)[0] for prompt in prompts]
+    assert (
+        decoder.generate(prompts).stats.rows
+        < fdllm.compile(module, spec=spec, cache="none", policy="top-k", max_new_tokens=8, block_length=4)
+        .generate(prompts)
+        .stats.rows
+    )
+    check_denoiser(decoder.model, vocabulary=40)
+
+
+def test_a_foreign_module_decodes_in_eval_mode_and_may_answer_with_an_object():
+    class Answers(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.Sequential(torch.nn.Embedding(40, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 40))
+
+        def forward(self, ids):
+            return transformers.modeling_outputs.MaskedLMOutput(logits=self.layers(ids))
+
+    decoder = fdllm.compile(Answers().train(), spec=fdllm.Spec(mask_id=39), max_new_tokens=4)
+    assert torch.equal(decoder.generate([[1, 2]]).tokens, decoder.generate([[1, 2]]).tokens)
+    assert not decoder.model.fn.training
+
+
+def test_a_function_is_not_told_where_its_window_ends():
+    spec = fdllm.Spec(mask_id=3, vocab_size=4, pattern="causal-prefix", block_length=2)
+    with pytest.raises(SettingError, match=r"spec.pattern: a function is not told where the window ends"):
+        fdllm.compile(lambda ids: ids, spec=spec)
+
+
+def test_hooks_on_layers_are_run_when_decoding():
+    module = causal_lm("Llama")
+    calls = []
+    module.model.layers[0].mlp.down_proj.register_forward_hook(lambda *given: calls.append(1))
+    fdllm.compile(module, spec=fdllm.Spec(mask_id=39), max_new_tokens=2).generate([[1, 2]])
+    assert len(calls) > 2
+
+
+def test_a_model_recommends_what_can_be_recommended():
+    model = random_model(3)
+    model.defaults = {"polciy": "top-k"}
+    with pytest.raises(
+        SettingError, match="defaults: a model may recommend block_length, cache, policy, temperature, not"
+    ):
+        fdllm.compile(model)
+    model.defaults = {}

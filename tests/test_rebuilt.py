@@ -33,6 +33,13 @@ KINDS = ["Llama", "Qwen2", "Qwen3", "Qwen3Moe", "Glm4Moe", "Gemma2"]
 def module_of(kind):
     made = getattr(transformers, f"{kind}ForCausalLM")
     sizes = {**SIZES, **MIXED} if kind.endswith("Moe") else SIZES
+    if kind == "Gemma2":
+        # what no attention backend computes
+        sizes = {
+            **SIZES,
+            "attn_logit_softcapping": None,
+            "layer_types": ["full_attention"] * SIZES["num_hidden_layers"],
+        }
     torch.manual_seed(0)
     module = made(made.config_class(**sizes)).double()
     # experts run together take no float64

@@ -5,7 +5,7 @@ are not Intel's. oneDNN, in the same builds, takes what the processor has (docs/
 The sums are ordered otherwise, so results differ from torch's in the last bits.
 """
 
-from typing import final
+from typing import TypeGuard, final
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,13 @@ class OneDnnLinear(nn.Module):
 
 def fits(module: nn.Module) -> bool:
     """Say whether a module is a plain linear layer that oneDNN may compute."""
-    return type(module) is nn.Linear and type(module.weight) is nn.Parameter and _computes(module.weight)
+    return plain(module) and type(module.weight) is nn.Parameter and _computes(module.weight)
+
+
+def plain(module: nn.Module) -> TypeGuard[nn.Linear]:
+    """Say whether a module is a linear layer that nobody hooked into."""
+    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return type(module) is nn.Linear and not hooked
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

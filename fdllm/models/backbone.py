@@ -17,6 +17,7 @@ from fdllm.attention.sdpa import Sdpa
 from fdllm.caches.base import Rows
 from fdllm.component import SettingError
 from fdllm.kernels.head_statistics import HeadWeight
+from fdllm.kernels.linear import plain
 from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed, feed
 from fdllm.models.last_layer import picked
@@ -30,7 +31,13 @@ def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """Follow the convention of transformers' attention functions: heads last but one in the result."""
-    del module
+    # whoever gives a mask has its sliding window in it
+    more = [key for key in ("softcap", "s_aux", "sliding_window") if kwargs.get(key) is not None]
+    if more and attention_mask is None:
+        raise SettingError(
+            f"model: {type(module).__name__} attends with {' and '.join(more)}, which no attention backend here "
+            "computes; give a function from ids to logits"
+        )
     out = kwargs["backend"](query, key, value, kwargs.get("visible", attention_mask), scaling)
     return out.transpose(1, 2).contiguous(), None
 
@@ -96,10 +103,14 @@ class BackboneDenoiser(Denoiser):
     def head_weight(self) -> HeadWeight | None:
         """Give weight and bias of a plain linear head that nobody hooked into."""
         head = self.module.get_output_embeddings()
-        hooked = (
-            type(head) is not nn.Linear or head._forward_hooks or head._forward_pre_hooks or "forward" in vars(head)
-        )
-        return None if hooked else HeadWeight(head.weight, head.bias)
+        return HeadWeight(head.weight, head.bias) if plain(head) else None
+
+    def whole(self, ids: Tensor) -> Tensor:
+        """Logits of decoder stack and head where every slot sees every slot, float[B n V]."""
+        batch, length = ids.shape
+        every: list[Rows | None] = [Rows(range(length))] * batch
+        full = feed(Spec(mask_id=0), every, [range(1, length)] * batch, [length] * batch).to(self.device)
+        return self.module.get_output_embeddings()(self._states(self.module, ids, full, None, Sdpa()))  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:

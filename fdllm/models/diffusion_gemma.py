@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fdllm.attention.base import AttentionBackend
 from fdllm.attention.sdpa import Sdpa
+from fdllm.component import SettingError
 from fdllm.models.backbone import attention_by
 from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.family import Config, Family, count, given, required, table
@@ -43,6 +44,10 @@ class DiffusionGemmaDenoiser(Denoiser):
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         """Wrap the module."""
+        if spec.shift or spec.pattern != "causal-prefix":
+            raise SettingError(
+                "model.pattern, model.shift: DiffusionGemma decodes a causal-prefix without shift; drop these overrides"
+            )
         self.module = module.eval()
         self.spec = spec
         self.name = name or type(module).__name__

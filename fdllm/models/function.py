@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fdllm.attention.base import AttentionBackend
 from fdllm.attention.sdpa import Sdpa
+from fdllm.component import SettingError
 from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed
 from fdllm.models.spec import Spec
@@ -28,7 +29,9 @@ class FunctionDenoiser(Denoiser):
 
     def __init__(self, fn: Callable[..., Any], spec: Spec) -> None:
         """Wrap; the device is that of the function's parameters where it is a module."""
-        self.fn = fn
+        if spec.pattern == "causal-prefix":
+            raise SettingError("spec.pattern: a function is not told where the window ends; give a module, or 'full'")
+        self.fn = fn.eval() if isinstance(fn, torch.nn.Module) else fn
         self.spec = spec
         self.name = getattr(fn, "__name__", type(fn).__name__)
         self.tokenizer = None
@@ -74,7 +77,8 @@ class FunctionDenoiser(Denoiser):
         return torch.cat([torch.nn.functional.pad(row, (0, 0, 0, ids.shape[1] - row.shape[1])) for row in rows])
 
     def _called(self, ids: Tensor, *lengths: Tensor) -> Tensor:
-        logits = self.fn(ids, *lengths)
+        out = self.fn(ids, *lengths)
+        logits = getattr(out, "logits", out)
         if not isinstance(logits, Tensor) or logits.shape[:2] != ids.shape or logits.dim() != 3:
             got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"{self.name}: wanted logits [{ids.shape[0]}, {ids.shape[1]}, V] from ids, got {got}")

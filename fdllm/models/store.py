@@ -71,15 +71,27 @@ class SlotLayer(CacheLayerMixin):
 
 @final
 class SlotStore(Cache, Store):
-    """One `SlotLayer` per layer of the model."""
+    """One `SlotLayer` per layer of the model; with `num_slots`, layers are added as they come."""
 
-    def __init__(self, layers: list[SlotLayer]) -> None:
+    def __init__(self, layers: list[SlotLayer], num_slots: int = 0) -> None:
         """Hold the layers."""
         super().__init__(layers=list(layers))
         self.slot_layers = layers
+        self.num_slots = num_slots
+        self.feed: Feed | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write the computed slots of a layer; return all slots, float[B G N D]."""
+        while self.num_slots and layer_idx >= len(self.slot_layers):
+            self.slot_layers.append(SlotLayer(self.num_slots))
+            self.slot_layers[-1].feed = self.feed
+        return self.slot_layers[layer_idx].update(key_states, value_states, *args, **kwargs)
 
     def at(self, feed: Feed) -> "SlotStore":
         """Say which slots the next forward computes."""
+        self.feed = feed
         for layer in self.slot_layers:
             layer.feed = feed
         return self
@@ -95,4 +107,4 @@ class SlotStore(Cache, Store):
 
     def take(self, rows: Tensor, slots: int) -> "SlotStore":
         """Copy the first `slots` slots of some rows of the batch."""
-        return SlotStore([layer.taken(rows, slots) for layer in self.slot_layers])
+        return SlotStore([layer.taken(rows, slots) for layer in self.slot_layers], slots if self.num_slots else 0)
