@@ -364,6 +364,22 @@ def test_a_config_that_does_not_fit(data, tmp_path, name, changes, message):
         fdllm.load(str(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("llada", "bias_for_layer_norm"),
+        ("llada", "alibi"),
+        ("dream", "use_sliding_window"),
+        ("lladamoe", "routed_scaling_factor"),
+    ],
+)
+def test_null_says_nothing(data, tmp_path, name, key):
+    shutil.copytree(data / "families" / name, tmp_path / name)
+    edit(tmp_path / name, **{key: None})
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(fdllm.load(str(tmp_path / name)).logits(ids), golden(data, name).logits(ids))
+
+
 def test_layer_norm_is_refused(tmp_path):
     folder, _ = made(tmp_path, "iLLaDA")
     edit(folder, layer_norm_eps=1e-5)

@@ -52,13 +52,13 @@ class CheckpointError(ValueError):
 
 
 def refuse(config: Config, wanted: Mapping[str, Any]) -> None:
-    """Refuse a config whose keys differ from what the backbone computes; an absent key passes.
+    """Refuse a config whose keys differ from what the backbone computes; an absent or null key passes.
 
     Raises:
         CheckpointError: names each key, its value and the value that would work.
 
     """
-    wrong = [f"{k} = {config[k]!r} (only {v!r} is supported)" for k, v in wanted.items() if config.get(k, v) != v]
+    wrong = [f"{k} = {config[k]!r} (only {v!r} is supported)" for k, v in wanted.items() if given(config, k, v) != v]
     if wrong:
         raise CheckpointError(f"config.json: {'; '.join(wrong)}")
 
