@@ -235,7 +235,13 @@ def test_a_shipped_head_is_used_though_the_config_ties_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "block_length"),
-    [("SDAR-1.7B-Chat", 4), ("SDAR-4B-Chat-b16", 16), ("models--JetLM--SDAR-8B-Chat-b64/snapshots/1f2", 64)],
+    [
+        ("SDAR-1.7B-Chat", 4),
+        ("SDAR-4B-Chat-b16", 16),
+        ("runs-b2/SDAR-1.7B-Chat-b8", 8),
+        ("runs-b2/SDAR-1.7B-Chat", 4),
+        ("models--JetLM--SDAR-8B-Chat-b64/snapshots/1f2", 64),
+    ],
 )
 def test_the_block_of_sdar_is_in_its_name(data, tmp_path, name, block_length):
     shutil.copytree(data / "families" / "sdar", tmp_path / name)
@@ -243,6 +249,21 @@ def test_the_block_of_sdar_is_in_its_name(data, tmp_path, name, block_length):
     edit(tmp_path / name, block_size=...)
     assert fdllm.load(str(tmp_path / name)).spec.block_length == block_length
     assert fdllm.load(str(tmp_path / name), block_length=2).spec.block_length == 2
+
+
+def test_a_folder_is_called_what_it_is_where_one_works_in_it(data, tmp_path, monkeypatch):
+    shutil.copytree(data / "families" / "sdar", tmp_path / "SDAR-4B-Chat-b16")
+    edit(tmp_path / "SDAR-4B-Chat-b16", block_size=...)
+    monkeypatch.chdir(tmp_path / "SDAR-4B-Chat-b16")
+    assert fdllm.load(".").spec.block_length == 16
+
+
+def test_folders_above_do_not_say_the_pattern(tmp_path):
+    (tmp_path / "bd3lm-runs").mkdir()
+    folder, _ = made(tmp_path / "bd3lm-runs", "Qwen3-diffusion-mdlm-v0.1")
+    assert fdllm.load(str(folder)).spec.pattern == "full"
+    with pytest.raises(SettingError, match=r"model.pattern: .*x' does not say it"):
+        fdllm.load(str(folder.rename(tmp_path / "bd3lm-runs" / "x")))
 
 
 def test_the_pattern_can_be_given(tmp_path):

@@ -21,7 +21,7 @@ class Family:
             only what it knows and refuses what the backbone cannot do.
         spec: config.json to fields of `Spec`; None for one the checkpoint does not say. The loader
             adds to what it is given: `mask_token_id` of the tokenizer where config.json has none,
-            and `_name_or_path`, what was loaded.
+            and `_name_or_path`, the name of the repository or folder, without what is above it.
         keys: ordered regex renames from the published weight names to the backbone's.
         tokenizer: class of transformers that reads the tokenizer files.
         ends: special tokens that end an answer, besides what config, generation config and
