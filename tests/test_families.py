@@ -360,6 +360,15 @@ def test_the_tokenizer_of_dream_needs_no_remote_code(data, tmp_path):
         ("lladamoe", {"moe_router_score_function": "sigmoid"}, "moe_router_score_function = 'sigmoid'"),
         ("lladamoe", {"moe_router_enable_expert_bias": True}, "moe_router_enable_expert_bias = True"),
         ("lladamoe", {"shared_expert_intermediate_size": 64}, "shared_expert_intermediate_size = 64"),
+        ("llada", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_scaling has rope_type 'yarn'"),
+        ("llada", {"layer_norm_with_affine": False}, r"layer_norm_with_affine = False \(only True is supported\)"),
+        ("lladamoe", {"use_sliding_window": True}, "use_sliding_window = True"),
+        ("lladamoe", {"num_shared_experts": 1}, r"num_shared_experts = 1 \(no shared expert is supported\)"),
+        (
+            "dream",
+            {"quantization_config": {"quant_method": "fp8"}},
+            r"quantization_config = {'quant_method': 'fp8'} \(no quantized weights are supported\); give the checkpoint",
+        ),
         ("lladamoe", {"clip_qkv": 8.0}, r"clip_qkv = 8.0 \(only None is supported\)"),
         ("lladamoe", {"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
         ("lladamoe", {"routed_scaling_factor": 2.5}, "routed_scaling_factor = 2.5"),
@@ -423,6 +432,22 @@ def test_a_missing_tensor_is_an_error(data, tmp_path, name, lost, shown):
     save_file(weights, tmp_path / name / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match=f"missing: {re.escape(shown)}"):
         fdllm.load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+@pytest.mark.parametrize("shards", [False, True])
+def test_weights_that_are_codes_are_an_error(data, tmp_path, dtype, shards):
+    shutil.copytree(data / "families" / "sdar", tmp_path / "sdar")
+    file, key = tmp_path / "sdar" / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
+    weights = load_file(file)
+    weights[key] = weights[key].to(dtype)
+    save_file(weights, file, {"format": "pt"})
+    if shards:
+        part = file.rename(file.with_name("model-00001-of-00001.safetensors")).name
+        index = {"metadata": {}, "weight_map": dict.fromkeys(weights, part)}
+        file.with_name("model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=rf"{re.escape(key)} of .* has dtype \w+8\w* \(only F64, F32, F16, BF16 are"):
+        fdllm.load(str(tmp_path / "sdar"))
 
 
 def test_a_lost_expert_is_an_error(data, tmp_path):

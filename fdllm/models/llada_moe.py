@@ -19,6 +19,7 @@ _COMPUTED = {
     "routed_scaling_factor": 1,
     "router_num_group": None,
     "router_topk_group": None,
+    "use_sliding_window": False,
 }
 
 _SIZES = (
@@ -36,10 +37,9 @@ _SIZES = (
 def settings(config: Config) -> dict[str, Any]:
     """Name LLaDA-MoE's config as Qwen3MoeConfig does."""
     refuse(config, _COMPUTED)
-    if shared := config.get("shared_expert_intermediate_size"):
-        raise CheckpointError(
-            f"config.json: shared_expert_intermediate_size = {shared} (no shared expert is supported)"
-        )
+    for key in ("shared_expert_intermediate_size", "num_shared_experts"):
+        if shared := config.get(key):
+            raise CheckpointError(f"config.json: {key} = {shared} (no shared expert is supported)")
     layers = range(count(config, "num_hidden_layers"))
     sparse = given(config, "moe_layer_freq", [1] * len(layers))
     if not isinstance(sparse, list) or len(sparse) != len(layers):
