@@ -369,6 +369,14 @@ def test_the_tokenizer_of_dream_needs_no_remote_code(data, tmp_path):
             {"quantization_config": {"quant_method": "fp8"}},
             r"quantization_config = {'quant_method': 'fp8'} \(no quantized weights are supported\); give the checkpoint",
         ),
+        ("lladamoe", {"num_experts_per_tok": 9}, "num_experts_per_tok = 9 is more than num_experts = 8"),
+        ("llada2", {"num_experts_per_tok": 17}, "num_experts_per_tok = 17 is more than num_experts = 16"),
+        ("llada2", {"topk_group": 5}, "topk_group = 5 is more than n_group = 4"),
+        ("llada2", {"n_group": 3}, "num_experts = 16 do not split into n_group = 3 groups of two or more"),
+        ("llada2", {"n_group": 16}, "num_experts = 16 do not split into n_group = 16 groups of two or more"),
+        ("llada", {"rope_theta": 0}, "rope_theta = 0 is not above 0"),
+        ("dream", {"rope_theta": float("nan")}, "rope_theta = nan is not above 0"),
+        *((name, {"rms_norm_eps": -1e-6}, "rms_norm_eps = -1e-06 is not above 0") for name in GOLDENS),
         ("lladamoe", {"clip_qkv": 8.0}, r"clip_qkv = 8.0 \(only None is supported\)"),
         ("lladamoe", {"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
         ("lladamoe", {"routed_scaling_factor": 2.5}, "routed_scaling_factor = 2.5"),
@@ -408,6 +416,13 @@ def test_null_says_nothing(data, tmp_path, name, key):
     edit(tmp_path / name, **{key: None})
     ids = torch.tensor([[5, 6, 7]])
     assert torch.equal(fdllm.load(str(tmp_path / name)).logits(ids), golden(data, name).logits(ids))
+
+
+def test_more_experts_than_there_are(tmp_path):
+    folder, _ = made(tmp_path, "SDAR-30B-A3B-Chat-b8")
+    edit(folder, num_experts_per_tok=9)
+    with pytest.raises(CheckpointError, match="num_experts_per_tok = 9 is more than num_experts = 8"):
+        fdllm.load(str(folder))
 
 
 def test_layer_norm_is_refused(tmp_path):

@@ -78,12 +78,36 @@ def count(config: Config, key: str, default: int | None = None) -> int:
     return found
 
 
-def number(config: Config, key: str, default: float | None = None) -> float:
-    """Give a number of the config, which files write as an integer where it is whole; the default as in `count`."""
+def number(config: Config, key: str, default: float | None = None, *, above: float | None = None) -> float:
+    """Give a number of the config, which files write as an integer where it is whole; the default as in `count`.
+
+    Args:
+        config: config.json.
+        key: the key of it.
+        default: what it is where it is absent or null.
+        above: what it must be larger than.
+
+    Raises:
+        CheckpointError: it is missing, no number, or not above.
+
+    """
     found = required({key: given(config, key, default)}, key)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise CheckpointError(f"config.json: {key} = {found!r} is no number")
+    if above is not None and not found > above:
+        raise CheckpointError(f"config.json: {key} = {found!r} is not above {above:g}")
     return float(found)
+
+
+def at_most(config: Config, key: str, bound: str) -> None:
+    """Refuse a size that is larger than another.
+
+    Raises:
+        CheckpointError: names both keys and their values.
+
+    """
+    if count(config, key) > count(config, bound):
+        raise CheckpointError(f"config.json: {key} = {config[key]} is more than {bound} = {config[bound]}")
 
 
 def given(config: Config, key: str, default: Any) -> Any:

@@ -40,7 +40,7 @@ def settings(config: Config) -> dict[str, Any]:
         "intermediate_size": count(config, "mlp_hidden_size"),
         "max_position_embeddings": count(config, "max_sequence_length"),
         "rope_parameters": rope(config),
-        "rms_norm_eps": number(config, "rms_norm_eps"),
+        "rms_norm_eps": number(config, "rms_norm_eps", above=0),
         "tie_word_embeddings": bool(config.get("weight_tying", False)),
         "attention_bias": bias,
         "mlp_bias": bias,
