@@ -119,6 +119,14 @@ def test_list_imports_no_component(monkeypatch, capsys):
     assert all(row["package"] == "fdllm" and row["version"] for row in found if row["object"].startswith("fdllm."))
 
 
+def test_list_keeps_columns_apart(capsys):
+    assert run(["list", "models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    longest = max(len(line.split()[1]) for line in lines)
+    assert longest > 28
+    assert all(len(line.split()) == 5 and line[11 + longest :].startswith("  " + line.split()[2]) for line in lines)
+
+
 def test_list_says_what_each_does(capsys):
     assert run(["list", "caches", "--verbose"]) == 0
     assert "Recompute all slots when a block begins, then the block alone." in capsys.readouterr().out
