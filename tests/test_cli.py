@@ -171,7 +171,7 @@ WRONG = {
     "a missing file of prompts": (["--prompts", "{tmp}/absent.jsonl"], "absent.jsonl: cannot be read: No such file"),
     "a broken line": (["--prompts", "{tmp}/broken.jsonl"], "broken.jsonl:2: broken JSON: Expecting value, column 16"),
     "a line with a misspelt key": (["--prompts", "{tmp}/misspelt.jsonl"], "misspelt.jsonl:1: promt_ids: no such key; did you mean 'prompt_ids'?"),
-    "a line that is no object": (["--prompts", "{tmp}/list.jsonl"], "list.jsonl:1: wanted an object with 'prompt' or 'prompt_ids', got [5]"),
+    "a line that is no object": (["--prompts", "{tmp}/list.jsonl"], "list.jsonl:1: wanted an object with 'prompt', 'prompt_ids' or 'messages', got [5]"),
     "a line with two prompts": (["--prompts", "{tmp}/two.jsonl"], "two.jsonl:1: give one of 'prompt' (text), 'prompt_ids'"),
     "a line outside the vocabulary": (["--prompts", "{tmp}/outside.jsonl"], "outside.jsonl:3: ids [500] are outside the vocabulary"),
     "no line at all": (["--prompts", "{tmp}/empty.jsonl"], "empty.jsonl: no prompt in it; give at least one line"),
