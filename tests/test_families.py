@@ -374,6 +374,8 @@ def test_the_tokenizer_of_dream_needs_no_remote_code(data, tmp_path):
         ("llada2", {"topk_group": 5}, "topk_group = 5 is more than n_group = 4"),
         ("llada2", {"n_group": 3}, "num_experts = 16 do not split into n_group = 3 groups of two or more"),
         ("llada2", {"n_group": 16}, "num_experts = 16 do not split into n_group = 16 groups of two or more"),
+        ("llada", {"vocab_size": 200}, "config.json: vocab_size = 200 is more than embedding_size = 96"),
+        ("llada", {"vocab_size": 200, "embedding_size": None}, "of another shape: lm_head.weight, model.embed_tokens"),
         ("llada", {"rope_theta": 0}, "rope_theta = 0 is not above 0"),
         ("dream", {"rope_theta": float("nan")}, "rope_theta = nan is not above 0"),
         *((name, {"rms_norm_eps": -1e-6}, "rms_norm_eps = -1e-06 is not above 0") for name in GOLDENS),

@@ -7,7 +7,7 @@ The mapped model gives the published logits exactly (tests/test_families.py).
 from typing import Any
 
 from fdllm.models.decoders import rope
-from fdllm.models.family import CheckpointError, Config, Family, count, given, number, padding, refuse
+from fdllm.models.family import CheckpointError, Config, Family, at_most, count, given, number, padding, refuse
 
 _COMPUTED = {
     "block_type": "llama",
@@ -31,6 +31,7 @@ def settings(config: Config) -> dict[str, Any]:
     bias = bool(config.get("include_bias", False))
     heads = count(config, "n_heads")
     rows = count(config, "embedding_size", count(config, "vocab_size"))
+    at_most({**config, "embedding_size": rows}, "vocab_size", "embedding_size")
     return {
         "vocab_size": rows,
         "hidden_size": count(config, "d_model"),
