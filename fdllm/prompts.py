@@ -63,7 +63,7 @@ def _from_list(prompts: Any, denoiser: Denoiser) -> list[list[int]]:
     if isinstance(prompts, str):
         prompts = [prompts]
     if not isinstance(prompts, Sequence) or isinstance(prompts, bytes):
-        raise PromptError(f"prompts: wanted text, texts, ids or lists of ids, got {type(prompts).__name__}")
+        raise PromptError(f"prompts: wanted text, texts, ids, lists of ids, a conversation or several, got {type(prompts).__name__}")
     if prompts and all(isinstance(each, str) for each in prompts):
         return [_encoded(text, f"prompts[{index}]", denoiser) for index, text in enumerate(prompts)]
     if is_conversation(prompts):
@@ -72,10 +72,20 @@ def _from_list(prompts: Any, denoiser: Denoiser) -> list[list[int]]:
         return [_chat(each, f"prompts[{index}]", denoiser) for index, each in enumerate(prompts)]
     if prompts and all(is_whole(each) for each in prompts):
         return [list(prompts)]
+    wanted = next(iter(map(_kind, prompts)), None) or "a list of ids"
     for index, row in enumerate(prompts):
-        if not isinstance(row, Sequence) or isinstance(row, str) or not all(is_whole(i) for i in row):
-            raise PromptError(f"prompts[{index}]: wanted a list of ids like the others, got {row!r}")
+        if _kind(row) != wanted:
+            raise PromptError(f"prompts[{index}]: wanted {wanted} like the others, got {row!r}")
     return [list(row) for row in prompts]
+
+
+def _kind(prompt: Any) -> str | None:
+    """Say what one of several prompts is; None for what is none."""
+    if isinstance(prompt, str):
+        return "text"
+    if is_conversation(prompt):
+        return "a conversation"
+    return "a list of ids" if isinstance(prompt, Sequence) and all(is_whole(i) for i in prompt) else None
 
 
 def is_whole(value: Any) -> bool:

@@ -119,6 +119,14 @@ def test_list_imports_no_component(monkeypatch, capsys):
     assert all(row["package"] == "fdllm" and row["version"] for row in found if row["object"].startswith("fdllm."))
 
 
+def test_list_keeps_columns_apart(capsys):
+    assert run(["list", "models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    longest = max(len(line.split()[1]) for line in lines)
+    assert longest > 28
+    assert all(len(line.split()) == 5 and line[11 + longest :].startswith("  " + line.split()[2]) for line in lines)
+
+
 def test_list_says_what_each_does(capsys):
     assert run(["list", "caches", "--verbose"]) == 0
     assert "Recompute all slots when a block begins, then the block alone." in capsys.readouterr().out
@@ -163,7 +171,7 @@ WRONG = {
     "a missing file of prompts": (["--prompts", "{tmp}/absent.jsonl"], "absent.jsonl: cannot be read: No such file"),
     "a broken line": (["--prompts", "{tmp}/broken.jsonl"], "broken.jsonl:2: broken JSON: Expecting value, column 16"),
     "a line with a misspelt key": (["--prompts", "{tmp}/misspelt.jsonl"], "misspelt.jsonl:1: promt_ids: no such key; did you mean 'prompt_ids'?"),
-    "a line that is no object": (["--prompts", "{tmp}/list.jsonl"], "list.jsonl:1: wanted an object with 'prompt' or 'prompt_ids', got [5]"),
+    "a line that is no object": (["--prompts", "{tmp}/list.jsonl"], "list.jsonl:1: wanted an object with 'prompt', 'prompt_ids' or 'messages', got [5]"),
     "a line with two prompts": (["--prompts", "{tmp}/two.jsonl"], "two.jsonl:1: give one of 'prompt' (text), 'prompt_ids'"),
     "a line outside the vocabulary": (["--prompts", "{tmp}/outside.jsonl"], "outside.jsonl:3: ids [500] are outside the vocabulary"),
     "no line at all": (["--prompts", "{tmp}/empty.jsonl"], "empty.jsonl: no prompt in it; give at least one line"),

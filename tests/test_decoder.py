@@ -182,7 +182,11 @@ def test_prompts_in_every_form():
         (torch.zeros(2, 2), "wanted integer ids"),
         (torch.zeros(2, 0, dtype=torch.int64), r"prompts\[0\]: is empty"),
         ([[1, "a"]], "wanted a list of ids"),
-        (3, "wanted text, texts, ids"),
+        ([[{"role": "user", "content": "x"}], "y"], r"prompts\[1\]: wanted a conversation like the others, got 'y'"),
+        (["y", [1]], r"prompts\[1\]: wanted text like the others, got \[1\]"),
+        ([[1], [{"role": "user", "content": "x"}]], r"prompts\[1\]: wanted a list of ids like the others, got \[{"),
+        ([1, "a"], r"prompts\[0\]: wanted a list of ids like the others, got 1"),
+        (3, "wanted text, texts, ids, lists of ids, a conversation or several, got int"),
     ],
 )
 def test_bad_prompts(prompts, message):

@@ -235,7 +235,13 @@ def test_a_shipped_head_is_used_though_the_config_ties_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "block_length"),
-    [("SDAR-1.7B-Chat", 4), ("SDAR-4B-Chat-b16", 16), ("models--JetLM--SDAR-8B-Chat-b64/snapshots/1f2", 64)],
+    [
+        ("SDAR-1.7B-Chat", 4),
+        ("SDAR-4B-Chat-b16", 16),
+        ("runs-b2/SDAR-1.7B-Chat-b8", 8),
+        ("runs-b2/SDAR-1.7B-Chat", 4),
+        ("models--JetLM--SDAR-8B-Chat-b64/snapshots/1f2", 64),
+    ],
 )
 def test_the_block_of_sdar_is_in_its_name(data, tmp_path, name, block_length):
     shutil.copytree(data / "families" / "sdar", tmp_path / name)
@@ -243,6 +249,21 @@ def test_the_block_of_sdar_is_in_its_name(data, tmp_path, name, block_length):
     edit(tmp_path / name, block_size=...)
     assert fdllm.load(str(tmp_path / name)).spec.block_length == block_length
     assert fdllm.load(str(tmp_path / name), block_length=2).spec.block_length == 2
+
+
+def test_a_folder_is_called_what_it_is_where_one_works_in_it(data, tmp_path, monkeypatch):
+    shutil.copytree(data / "families" / "sdar", tmp_path / "SDAR-4B-Chat-b16")
+    edit(tmp_path / "SDAR-4B-Chat-b16", block_size=...)
+    monkeypatch.chdir(tmp_path / "SDAR-4B-Chat-b16")
+    assert fdllm.load(".").spec.block_length == 16
+
+
+def test_folders_above_do_not_say_the_pattern(tmp_path):
+    (tmp_path / "bd3lm-runs").mkdir()
+    folder, _ = made(tmp_path / "bd3lm-runs", "Qwen3-diffusion-mdlm-v0.1")
+    assert fdllm.load(str(folder)).spec.pattern == "full"
+    with pytest.raises(SettingError, match=r"model.pattern: .*x' does not say it"):
+        fdllm.load(str(folder.rename(tmp_path / "bd3lm-runs" / "x")))
 
 
 def test_the_pattern_can_be_given(tmp_path):
@@ -339,6 +360,25 @@ def test_the_tokenizer_of_dream_needs_no_remote_code(data, tmp_path):
         ("lladamoe", {"moe_router_score_function": "sigmoid"}, "moe_router_score_function = 'sigmoid'"),
         ("lladamoe", {"moe_router_enable_expert_bias": True}, "moe_router_enable_expert_bias = True"),
         ("lladamoe", {"shared_expert_intermediate_size": 64}, "shared_expert_intermediate_size = 64"),
+        ("llada", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_scaling has rope_type 'yarn'"),
+        ("llada", {"layer_norm_with_affine": False}, r"layer_norm_with_affine = False \(only True is supported\)"),
+        ("lladamoe", {"use_sliding_window": True}, "use_sliding_window = True"),
+        ("lladamoe", {"num_shared_experts": 1}, r"num_shared_experts = 1 \(no shared expert is supported\)"),
+        (
+            "dream",
+            {"quantization_config": {"quant_method": "fp8"}},
+            r"quantization_config = {'quant_method': 'fp8'} \(no quantized weights are supported\); give the checkpoint",
+        ),
+        ("lladamoe", {"num_experts_per_tok": 9}, "num_experts_per_tok = 9 is more than num_experts = 8"),
+        ("llada2", {"num_experts_per_tok": 17}, "num_experts_per_tok = 17 is more than num_experts = 16"),
+        ("llada2", {"topk_group": 5}, "topk_group = 5 is more than n_group = 4"),
+        ("llada2", {"n_group": 3}, "num_experts = 16 do not split into n_group = 3 groups of two or more"),
+        ("llada2", {"n_group": 16}, "num_experts = 16 do not split into n_group = 16 groups of two or more"),
+        ("llada", {"vocab_size": 200}, "config.json: vocab_size = 200 is more than embedding_size = 96"),
+        ("llada", {"vocab_size": 200, "embedding_size": None}, "of another shape: lm_head.weight, model.embed_tokens"),
+        ("llada", {"rope_theta": 0}, "rope_theta = 0 is not above 0"),
+        ("dream", {"rope_theta": float("nan")}, "rope_theta = nan is not above 0"),
+        *((name, {"rms_norm_eps": -1e-6}, "rms_norm_eps = -1e-06 is not above 0") for name in GOLDENS),
         ("lladamoe", {"clip_qkv": 8.0}, r"clip_qkv = 8.0 \(only None is supported\)"),
         ("lladamoe", {"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
         ("lladamoe", {"routed_scaling_factor": 2.5}, "routed_scaling_factor = 2.5"),
@@ -364,6 +404,29 @@ def test_a_config_that_does_not_fit(data, tmp_path, name, changes, message):
         fdllm.load(str(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("llada", "bias_for_layer_norm"),
+        ("llada", "alibi"),
+        ("dream", "use_sliding_window"),
+        ("lladamoe", "routed_scaling_factor"),
+    ],
+)
+def test_null_says_nothing(data, tmp_path, name, key):
+    shutil.copytree(data / "families" / name, tmp_path / name)
+    edit(tmp_path / name, **{key: None})
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(fdllm.load(str(tmp_path / name)).logits(ids), golden(data, name).logits(ids))
+
+
+def test_more_experts_than_there_are(tmp_path):
+    folder, _ = made(tmp_path, "SDAR-30B-A3B-Chat-b8")
+    edit(folder, num_experts_per_tok=9)
+    with pytest.raises(CheckpointError, match="num_experts_per_tok = 9 is more than num_experts = 8"):
+        fdllm.load(str(folder))
+
+
 def test_layer_norm_is_refused(tmp_path):
     folder, _ = made(tmp_path, "iLLaDA")
     edit(folder, layer_norm_eps=1e-5)
@@ -386,6 +449,22 @@ def test_a_missing_tensor_is_an_error(data, tmp_path, name, lost, shown):
     save_file(weights, tmp_path / name / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match=f"missing: {re.escape(shown)}"):
         fdllm.load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+@pytest.mark.parametrize("shards", [False, True])
+def test_weights_that_are_codes_are_an_error(data, tmp_path, dtype, shards):
+    shutil.copytree(data / "families" / "sdar", tmp_path / "sdar")
+    file, key = tmp_path / "sdar" / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
+    weights = load_file(file)
+    weights[key] = weights[key].to(dtype)
+    save_file(weights, file, {"format": "pt"})
+    if shards:
+        part = file.rename(file.with_name("model-00001-of-00001.safetensors")).name
+        index = {"metadata": {}, "weight_map": dict.fromkeys(weights, part)}
+        file.with_name("model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=rf"{re.escape(key)} of .* has dtype \w+8\w* \(only F64, F32, F16, BF16 are"):
+        fdllm.load(str(tmp_path / "sdar"))
 
 
 def test_a_lost_expert_is_an_error(data, tmp_path):

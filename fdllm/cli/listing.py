@@ -23,8 +23,9 @@ def list_(
     if as_json:
         print(json.dumps(found, indent=1))
         return
+    width = max((len(row["name"]) + 2 for row in found), default=0)
     for row in found:
-        print(f"{row['group']:11}{row['name']:28}{row['package']} {row['version']}  {row['object']}")
+        print(f"{row['group']:11}{row['name']:{width}}{row['package']} {row['version']}  {row['object']}")
         if verbose:
             print(f"{'':11}{row['about']}")
 

@@ -34,7 +34,7 @@ class Prompt:
 
     @property
     def digest(self) -> str:
-        """A fingerprint of text or ids, to know the prompt again in an output file."""
+        """A fingerprint of text, ids or messages, to know the prompt again in an output file."""
         return sha256(json.dumps(self.given).encode()).hexdigest()[:16]
 
 
@@ -124,7 +124,7 @@ def _json(text: str, where: str) -> object:
 
 def _prompt(given: object, where: str) -> Prompt:
     if not isinstance(given, dict):
-        raise SettingError(f"{where}: wanted an object with 'prompt' or 'prompt_ids', got {given!r}")
+        raise SettingError(f"{where}: wanted an object with 'prompt', 'prompt_ids' or 'messages', got {given!r}")
     try:
         line = Line.model_validate(given)
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """The `Spec` of a checkpoint: family, config.json, generation config and tokenizer put together, then overridden."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -31,7 +32,7 @@ def conventions(
     if (written := native(config)) is not None:
         return _spec({**written.spec.model_dump(), **overrides})
     mask_id = given(config, "mask_token_id", getattr(tokenizer, "mask_token_id", None))
-    fields = family.spec({**config, "mask_token_id": mask_id, "_name_or_path": path})
+    fields = family.spec({**config, "mask_token_id": mask_id, "_name_or_path": published_name(path)})
     num_ids = fields["vocab_size"]
     if tokenizer is not None:
         fields["vocab_size"] = min(num_ids, len(tokenizer))
@@ -47,6 +48,18 @@ def conventions(
             f"model.mask_id: {spec.mask_id} is not among the {num_ids} ids of {path!r}; {_give('mask_id')}"
         )
     return spec
+
+
+def published_name(path: str) -> str:
+    """Give the name of a repository or folder without what is above it, which says nothing of the model.
+
+    In the cache of the hub a snapshot lies at `models--org--name/snapshots/HASH`, and is called `name`.
+    """
+    found = Path(path).absolute()
+    above = found.parent.parent.name
+    if found.parent.name == "snapshots" and above.startswith("models--"):
+        return above.rpartition("--")[2]
+    return found.name
 
 
 def _spec(fields: Mapping[str, Any]) -> Spec:

@@ -5,7 +5,7 @@ A whitelist, for published configs also hold keys of training and of other engin
 
 from typing import Any
 
-from fdllm.models.family import CheckpointError, Config, count, given, number, padding, refuse, required
+from fdllm.models.family import CheckpointError, Config, at_most, count, given, number, padding, refuse, required
 
 _SIZES = (
     "vocab_size",
@@ -26,7 +26,7 @@ def qwen2(config: Config) -> dict[str, Any]:
     return {
         **{key: count(config, key) for key in _SIZES},
         "num_key_value_heads": count(config, "num_key_value_heads", count(config, "num_attention_heads")),
-        "rms_norm_eps": number(config, "rms_norm_eps"),
+        "rms_norm_eps": number(config, "rms_norm_eps", above=0),
         "hidden_act": "silu",
         "rope_parameters": rope(config),
         "tie_word_embeddings": bool(config.get("tie_word_embeddings", False)),
@@ -42,6 +42,7 @@ def qwen3(config: Config) -> dict[str, Any]:
 
 def qwen3_moe(config: Config) -> dict[str, Any]:
     """Keep what Qwen3MoeConfig declares."""
+    at_most(config, "num_experts_per_tok", "num_experts")
     return {
         **qwen3(config),
         **{key: count(config, key) for key in ("moe_intermediate_size", "num_experts", "num_experts_per_tok")},
@@ -70,7 +71,8 @@ def rope(config: Config) -> dict[str, Any]:
         kind = table.get("rope_type", table.get("type", "default")) if isinstance(table, dict) else table
         if kind != "default":
             raise CheckpointError(f"config.json: {name} has rope_type {kind!r} (only 'default' is supported)")
-    return {"rope_type": "default", "rope_theta": number({**config, **tables["rope_parameters"]}, "rope_theta")}
+    theta = number({**config, **tables["rope_parameters"]}, "rope_theta", above=0)
+    return {"rope_type": "default", "rope_theta": theta}
 
 
 def token_ids(config: Config) -> dict[str, Any]:

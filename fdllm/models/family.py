@@ -21,7 +21,7 @@ class Family:
             only what it knows and refuses what the backbone cannot do.
         spec: config.json to fields of `Spec`; None for one the checkpoint does not say. The loader
             adds to what it is given: `mask_token_id` of the tokenizer where config.json has none,
-            and `_name_or_path`, what was loaded.
+            and `_name_or_path`, the name of the repository or folder, without what is above it.
         keys: ordered regex renames from the published weight names to the backbone's.
         tokenizer: class of transformers that reads the tokenizer files.
         ends: special tokens that end an answer, besides what config, generation config and
@@ -52,13 +52,13 @@ class CheckpointError(ValueError):
 
 
 def refuse(config: Config, wanted: Mapping[str, Any]) -> None:
-    """Refuse a config whose keys differ from what the backbone computes; an absent key passes.
+    """Refuse a config whose keys differ from what the backbone computes; an absent or null key passes.
 
     Raises:
         CheckpointError: names each key, its value and the value that would work.
 
     """
-    wrong = [f"{k} = {config[k]!r} (only {v!r} is supported)" for k, v in wanted.items() if config.get(k, v) != v]
+    wrong = [f"{k} = {config[k]!r} (only {v!r} is supported)" for k, v in wanted.items() if given(config, k, v) != v]
     if wrong:
         raise CheckpointError(f"config.json: {'; '.join(wrong)}")
 
@@ -78,12 +78,36 @@ def count(config: Config, key: str, default: int | None = None) -> int:
     return found
 
 
-def number(config: Config, key: str, default: float | None = None) -> float:
-    """Give a number of the config, which files write as an integer where it is whole; the default as in `count`."""
+def number(config: Config, key: str, default: float | None = None, *, above: float | None = None) -> float:
+    """Give a number of the config, which files write as an integer where it is whole; the default as in `count`.
+
+    Args:
+        config: config.json.
+        key: the key of it.
+        default: what it is where it is absent or null.
+        above: what it must be larger than.
+
+    Raises:
+        CheckpointError: it is missing, no number, or not above.
+
+    """
     found = required({key: given(config, key, default)}, key)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise CheckpointError(f"config.json: {key} = {found!r} is no number")
+    if above is not None and not found > above:
+        raise CheckpointError(f"config.json: {key} = {found!r} is not above {above:g}")
     return float(found)
+
+
+def at_most(config: Config, key: str, bound: str) -> None:
+    """Refuse a size that is larger than another.
+
+    Raises:
+        CheckpointError: names both keys and their values.
+
+    """
+    if count(config, key) > count(config, bound):
+        raise CheckpointError(f"config.json: {key} = {config[key]} is more than {bound} = {config[bound]}")
 
 
 def given(config: Config, key: str, default: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Read the files of a checkpoint, in a folder or on the hub: config.json, generation_config.json, the tokenizer."""
+"""Read the files of a checkpoint, in a folder or on the hub: config.json, generation_config.json, tokenizer, weights."""
 
 import json
 from collections.abc import Iterator
@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors import safe_open
 from transformers.utils.hub import cached_file
 
 from fdllm.component import SettingError
-from fdllm.models.family import CheckpointError, Config, Family
+from fdllm.models.family import CheckpointError, Config, Family, table
 from fdllm.models.native import native
 
 BUILT_IN = {"tiny": Path(__file__).parent.parent / "tiny" / "weights"}
+# as safetensors names them
+_DTYPES = ("F64", "F32", "F16", "BF16")
 _WANTED = f"give a folder, a hub id or one of {', '.join(BUILT_IN)}"
 
 
@@ -47,7 +50,7 @@ def read_config(path: str) -> Config:
     """Read config.json.
 
     Raises:
-        CheckpointError: no such checkpoint, it has no config.json, or a broken one.
+        CheckpointError: no such checkpoint, it has no config.json, a broken one, or one of quantized weights.
 
     """
     source = Path(source_of(path))
@@ -57,6 +60,11 @@ def read_config(path: str) -> Config:
     config = {} if found is None else _object(found, path)
     if not config:
         raise CheckpointError(f"model.path: {path!r} has no config.json, or an empty one; {_WANTED}")
+    if config.get("quantization_config") is not None:
+        raise CheckpointError(
+            f"config.json: quantization_config = {config['quantization_config']!r} (no quantized weights are "
+            "supported); give the checkpoint it was made from"
+        )
     return config
 
 
@@ -106,6 +114,31 @@ def read_tokenizer(path: str, family: Family) -> Any:
         return None
     with transformers_must("read the tokenizer of", path):
         return getattr(transformers, family.tokenizer).from_pretrained(source_of(path), trust_remote_code=False)
+
+
+def check_weights(path: str) -> None:
+    """Check that all weights are numbers as they stand, for transformers would cast a code to one.
+
+    Raises:
+        CheckpointError: one is of an integer dtype, or of a floating point dtype of 8 bits.
+
+    """
+    for file in _weight_files(path):
+        with safe_open(file, framework="pt") as weights:
+            for key in weights.keys():
+                if (dtype := weights.get_slice(key).get_dtype()) not in _DTYPES:
+                    raise CheckpointError(
+                        f"model.path: {key} of {path!r} has dtype {dtype} (only {', '.join(_DTYPES)} are supported); "
+                        "give a checkpoint that is not quantized"
+                    )
+
+
+def _weight_files(path: str) -> list[str]:
+    if (whole := _find(path, "model.safetensors")) is not None:
+        return [whole]
+    index = _find(path, "model.safetensors.index.json")
+    parts = set() if index is None else set(table(_object(index, path), "weight_map").values())
+    return [found for name in sorted(parts) if (found := _find(path, name)) is not None]
 
 
 def _find(path: str, name: str) -> str | None:

@@ -6,7 +6,8 @@ The mapped model gives the published logits exactly (tests/test_families.py).
 
 from typing import Any
 
-from fdllm.models.family import CheckpointError, Config, Family, count, given, number, padding, refuse
+from fdllm.models.decoders import rope
+from fdllm.models.family import CheckpointError, Config, Family, at_most, count, given, number, padding, refuse
 
 _COMPUTED = {
     "block_type": "llama",
@@ -18,6 +19,7 @@ _COMPUTED = {
     "input_emb_norm": False,
     "attention_layer_norm": False,
     "bias_for_layer_norm": False,
+    "layer_norm_with_affine": True,
 }
 
 
@@ -29,6 +31,7 @@ def settings(config: Config) -> dict[str, Any]:
     bias = bool(config.get("include_bias", False))
     heads = count(config, "n_heads")
     rows = count(config, "embedding_size", count(config, "vocab_size"))
+    at_most({**config, "embedding_size": rows}, "vocab_size", "embedding_size")
     return {
         "vocab_size": rows,
         "hidden_size": count(config, "d_model"),
@@ -37,8 +40,8 @@ def settings(config: Config) -> dict[str, Any]:
         "num_key_value_heads": count(config, "n_kv_heads", 1 if config.get("multi_query_attention") else heads),
         "intermediate_size": count(config, "mlp_hidden_size"),
         "max_position_embeddings": count(config, "max_sequence_length"),
-        "rope_parameters": {"rope_type": "default", "rope_theta": number(config, "rope_theta")},
-        "rms_norm_eps": number(config, "rms_norm_eps"),
+        "rope_parameters": rope(config),
+        "rms_norm_eps": number(config, "rms_norm_eps", above=0),
         "tie_word_embeddings": bool(config.get("weight_tying", False)),
         "attention_bias": bias,
         "mlp_bias": bias,

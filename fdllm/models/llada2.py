@@ -12,7 +12,7 @@ import transformers
 from transformers import conversion_mapping, core_model_loading
 
 from fdllm.models.decoders import head_dim, rope, sizes, token_ids
-from fdllm.models.family import CheckpointError, Config, Family, count, given, number, refuse, required
+from fdllm.models.family import CheckpointError, Config, Family, at_most, count, given, number, refuse, required
 
 _COMPUTED = {
     "hidden_act": "silu",
@@ -80,9 +80,11 @@ def settings(config: Config) -> dict[str, Any]:
     refuse(config, _COMPUTED)
     partial = number(config, "partial_rotary_factor", 0.5)
     refuse(config, {"rotary_dim": int(partial * head_dim(config))})
+    at_most(config, "num_experts_per_tok", "num_experts")
+    _check_groups(config)
     return {
         **{key: count(config, key) for key in _SIZES},
-        "rms_norm_eps": number(config, "rms_norm_eps"),
+        "rms_norm_eps": number(config, "rms_norm_eps", above=0),
         "head_dim": head_dim(config),
         "n_routed_experts": count(config, "num_experts"),
         "n_shared_experts": count(config, "num_shared_experts"),
@@ -95,6 +97,16 @@ def settings(config: Config) -> dict[str, Any]:
         "num_mtp_layers": 0,
         **token_ids(config),
     }
+
+
+def _check_groups(config: Config) -> None:
+    """Check that experts split into groups of two or more, for a group is scored by its best two."""
+    at_most(config, "topk_group", "n_group")
+    experts, groups = count(config, "num_experts"), count(config, "n_group")
+    if experts % groups or experts < 2 * groups:
+        raise CheckpointError(
+            f"config.json: num_experts = {experts} do not split into n_group = {groups} groups of two or more"
+        )
 
 
 def spec(config: Config) -> dict[str, Any]:

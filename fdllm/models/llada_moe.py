@@ -7,7 +7,7 @@ Source: Zhu et al. 2025, LLaDA-MoE, arXiv:2509.24389; checkpoints inclusionAI/LL
 from typing import Any
 
 from fdllm.models.decoders import head_dim, rope, sizes, token_ids
-from fdllm.models.family import CheckpointError, Config, Family, count, given, number, refuse
+from fdllm.models.family import CheckpointError, Config, Family, at_most, count, given, number, refuse
 
 _COMPUTED = {
     "hidden_act": "silu",
@@ -19,6 +19,7 @@ _COMPUTED = {
     "routed_scaling_factor": 1,
     "router_num_group": None,
     "router_topk_group": None,
+    "use_sliding_window": False,
 }
 
 _SIZES = (
@@ -36,10 +37,10 @@ _SIZES = (
 def settings(config: Config) -> dict[str, Any]:
     """Name LLaDA-MoE's config as Qwen3MoeConfig does."""
     refuse(config, _COMPUTED)
-    if shared := config.get("shared_expert_intermediate_size"):
-        raise CheckpointError(
-            f"config.json: shared_expert_intermediate_size = {shared} (no shared expert is supported)"
-        )
+    for key in ("shared_expert_intermediate_size", "num_shared_experts"):
+        if shared := config.get(key):
+            raise CheckpointError(f"config.json: {key} = {shared} (no shared expert is supported)")
+    at_most(config, "num_experts_per_tok", "num_experts")
     layers = range(count(config, "num_hidden_layers"))
     sparse = given(config, "moe_layer_freq", [1] * len(layers))
     if not isinstance(sparse, list) or len(sparse) != len(layers):
@@ -48,7 +49,7 @@ def settings(config: Config) -> dict[str, Any]:
         )
     return {
         **{key: count(config, key) for key in _SIZES},
-        "rms_norm_eps": number(config, "rms_norm_eps"),
+        "rms_norm_eps": number(config, "rms_norm_eps", above=0),
         "head_dim": head_dim(config),
         # a model of sparse layers alone need not say it
         "intermediate_size": given(config, "dense_intermediate_size", count(config, "expert_intermediate_size")),

@@ -25,6 +25,7 @@ from fdllm.models.family import CheckpointError, Config, Family
 from fdllm.models.files import (
     BUILT_IN,
     architecture,
+    check_weights,
     generation_config,
     read_config,
     read_tokenizer,
@@ -179,6 +180,7 @@ def _module(path: str, family: Family, config: Config, dtype: torch.dtype, tp: i
     wrong = [f"{kind}: {_first(info[key])}" for kind, key in kinds.items() if info.get(key)]
     if wrong:
         raise CheckpointError(f"model.path: the weights of {path!r} do not fit its config; {'; '.join(wrong)}")
+    check_weights(path)
     return module
 
 
