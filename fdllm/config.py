@@ -52,6 +52,9 @@ class ModelTable(Settings):
     )
     device: str = Field("auto", min_length=1, description="cpu, cuda, cuda:1 ...; auto: the GPU where there is one")
     tp: int = Field(1, ge=1, description="processes that share the model, each started by torchrun")
+    family: str | None = Field(
+        None, min_length=1, description="how the checkpoint is read, as `fdllm list models` names it; unset: as it says"
+    )
     mask_id: int | None = Field(None, ge=0, description="token id of an open slot; unset: as the checkpoint says")
     noise: Literal["mask", "uniform"] | None = Field(
         None, description="what an open slot holds, the mask id or random ids; unset: as the model family does"

@@ -63,7 +63,9 @@ def _from_list(prompts: Any, denoiser: Denoiser) -> list[list[int]]:
     if isinstance(prompts, str):
         prompts = [prompts]
     if not isinstance(prompts, Sequence) or isinstance(prompts, bytes):
-        raise PromptError(f"prompts: wanted text, texts, ids, lists of ids, a conversation or several, got {type(prompts).__name__}")
+        raise PromptError(
+            f"prompts: wanted text, texts, ids, lists of ids, a conversation or several, got {type(prompts).__name__}"
+        )
     if prompts and all(isinstance(each, str) for each in prompts):
         return [_encoded(text, f"prompts[{index}]", denoiser) for index, text in enumerate(prompts)]
     if is_conversation(prompts):

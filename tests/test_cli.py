@@ -145,6 +145,19 @@ def test_help_waits_for_no_heavy_import():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_the_class_of_a_fine_tune(data, tmp_path, capsys):
+    tuned = tmp_path / "tuned"
+    tuned.mkdir()
+    source = data / "families" / "dream"
+    (tuned / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes())
+    (tuned / "config.json").write_text((source / "config.json").read_text().replace("DreamModel", "OurModel"))
+    named = ["--model", str(tuned), "--set", "model.family=DreamModel"]
+    assert run(["generate", *named, *SHORT, "--prompt-ids", "[5, 6]"]) == 0
+    found = capsys.readouterr().out
+    assert run(["generate", "--model", str(source), *SHORT, "--prompt-ids", "[5, 6]"]) == 0
+    assert capsys.readouterr().out == found
+
+
 # wrong input: exit code 2, one message that names the key and the fix, nothing written
 
 WRONG = {

@@ -207,7 +207,7 @@ def test_a_line_break_starts_no_second_key():
 
 
 def test_the_model_table_is_the_spec():
-    assert set(ModelTable.model_fields) - {"path", "dtype", "device", "tp"} == set(Spec.model_fields)
+    assert set(ModelTable.model_fields) - {"path", "dtype", "device", "tp", "family"} == set(Spec.model_fields)
 
 
 def test_keys_without_a_name_belong_to_the_default_in_a_file_as_on_the_command_line():

@@ -198,6 +198,15 @@ def test_the_command(data, tmp_path, capsys):
     assert (model.spec.block_length, model.dtype) == (8, torch.bfloat16)
 
 
+def test_the_command_takes_the_class_of_a_fine_tune(data, tmp_path):
+    tuned, target = tmp_path / "tuned", str(tmp_path / "native")
+    shutil.copytree(data / "families" / "dream", tuned)
+    edit(tuned, architectures=["OurModel"])
+    assert run(["convert", str(tuned), target, "--set", "model.family=DreamModel"]) == 0
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(fdllm.load(target).logits(ids), fdllm.load(str(data / "families" / "dream")).logits(ids))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -15,13 +15,13 @@ def convert(
 ) -> None:
     """Write a checkpoint under the names of its backbone, with its conventions: transformers loads it, tp shares it.
 
-    `--set` takes `model.dtype` and the conventions, such as `model.block_length=8`; they are written.
+    `--set` takes `model.dtype`, `model.family` and the conventions, such as `model.block_length=8`; they are written.
     """
     from fdllm.component import SettingError
     from fdllm.models.convert import convert as write
 
     settings = decoding_config(None, source, overrides)
-    written = {"model.dtype", *(f"model.{key}" for key in _conventions())}
+    written = {"model.dtype", "model.family", *(f"model.{key}" for key in _conventions())}
     for key in (each.partition("=")[0].strip() for each in overrides or ()):
         if key not in written:
             raise SettingError(f"{key}: is not written into a checkpoint; --set takes {', '.join(sorted(written))}")

@@ -1,4 +1,4 @@
-"""Read the files of a checkpoint, in a folder or on the hub: config.json, generation_config.json, tokenizer, weights."""
+"""Read the files of a checkpoint, from a folder or the hub: config.json, generation_config.json, tokenizer, weights."""
 
 import json
 from collections.abc import Iterator
@@ -125,7 +125,7 @@ def check_weights(path: str) -> None:
     """
     for file in _weight_files(path):
         with safe_open(file, framework="pt") as weights:
-            for key in weights.keys():
+            for key in sorted(weights.keys()):
                 if (dtype := weights.get_slice(key).get_dtype()) not in _DTYPES:
                     raise CheckpointError(
                         f"model.path: {key} of {path!r} has dtype {dtype} (only {', '.join(_DTYPES)} are supported); "

@@ -75,7 +75,8 @@ def load(
     target = _device(device) if tp == 1 else None
     with quiet(progress=path not in BUILT_IN):
         config = read_config(path)
-        found = family if isinstance(family, Family) else _family(architecture(family, config, path), path)
+        told = f"model.path: {path!r}" if family is None else "model.family"
+        found = family if isinstance(family, Family) else _family(architecture(family, config, path), told)
         chosen = as_written(found, config)
         tokenizer = read_tokenizer(path, chosen)
         generation = generation_config(path)
@@ -113,11 +114,11 @@ def quiet(progress: bool = True) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _family(name: str, path: str) -> Family:
+def _family(name: str, told: str) -> Family:
     try:
         family = registry.load("models", name)
     except registry.UnknownNameError as error:
-        raise CheckpointError(f"model.path: {path!r}: {error}") from None
+        raise CheckpointError(f"{told}: {error}") from None
     if not isinstance(family, Family):
         raise registry.PluginError(f"{registry.owner(registry.names('models')[name])} is not a Family")
     return family
