@@ -106,7 +106,10 @@ def chance(noise: NoiseKey) -> Uniform:
 
 def legal(open_slots: CanvasMask, window: Slots, commit: Mask) -> Mask:
     """Commit open slots only, bool[B W]; they are read from the canvas, not from what a policy was handed."""
-    masked = open_slots.gather(1, window)
+    return _granted(open_slots.gather(1, window), commit)
+
+
+def _granted(masked: Mask, commit: Mask) -> Mask:
     if commit.shape != masked.shape:
         got, wanted = tuple(commit.shape), tuple(masked.shape)
         raise PortError(f"the policy's commit has shape {got}; wanted {wanted}, the shape of masked")
@@ -115,7 +118,8 @@ def legal(open_slots: CanvasMask, window: Slots, commit: Mask) -> Mask:
 
 def at_least_one(open_slots: CanvasMask, window: Slots, commit: Mask, confidence: Probability) -> Mask:
     """`legal`, and the most confident open slot (leftmost of equals) of a row where none is chosen."""
-    masked, chosen = open_slots.gather(1, window), legal(open_slots, window, commit)
+    masked = open_slots.gather(1, window)
+    chosen = _granted(masked, commit)
     return chosen | (masked & ~chosen.any(-1, keepdim=True) & (ranks(masked, confidence) == 0))
 
 

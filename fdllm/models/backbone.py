@@ -14,12 +14,11 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from fdllm.attention.base import AttentionBackend
 from fdllm.attention.sdpa import Sdpa
-from fdllm.caches.base import Rows
 from fdllm.component import SettingError
 from fdllm.kernels.head_statistics import HeadWeight
 from fdllm.kernels.linear import plain
 from fdllm.models.denoiser import Denoiser, Store
-from fdllm.models.feed import Feed, feed
+from fdllm.models.feed import Feed, whole
 from fdllm.models.last_layer import picked
 from fdllm.models.rebuilt import rebuilt
 from fdllm.models.spec import Spec
@@ -105,21 +104,15 @@ class BackboneDenoiser(Denoiser):
         head = self.module.get_output_embeddings()
         return HeadWeight(head.weight, head.bias) if plain(head) else None
 
-    def whole(self, ids: Tensor) -> Tensor:
-        """Logits of decoder stack and head where every slot sees every slot, float[B n V]."""
-        batch, length = ids.shape
-        every: list[Rows | None] = [Rows(range(length))] * batch
-        full = feed(Spec(mask_id=0), every, [range(1, length)] * batch, [length] * batch).to(self.device)
-        return self.module.get_output_embeddings()(self._states(self.module, ids, full, None, Sdpa()))  # type: ignore[no-any-return]
-
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:
         """Run one whole forward of the module as it was given. Over a causal prefix the window comes last."""
-        batch, length = ids.shape
-        every: list[Rows | None] = [Rows(range(length))] * batch
-        window = range(max(1, length - self.spec.block_length), length)
-        whole = feed(self.spec, every, [window] * batch, [length] * batch).to(self.device)
-        states = self._states(self.module, ids.to(self.device), whole, None, self.attention)
+        return self.logits_under(self.spec, ids)
+
+    def logits_under(self, spec: Spec, ids: Tensor) -> Tensor:
+        """Run it under the pattern of another spec, int64[B n] -> float[B n V]."""
+        every = whole(spec, *ids.shape).to(self.device)
+        states = self._states(self.module, ids.to(self.device), every, None, self.attention)
         return self.module.get_output_embeddings()(states)  # type: ignore[no-any-return]
 
     def _states(

@@ -72,6 +72,12 @@ def feed(spec: Spec, plans: list[Rows | None], windows: list[range], lengths: li
     return Feed(slots, _table(windows, 0), picks, visible, span, tuple(lengths), sum(map(len, computed)))
 
 
+def whole(spec: Spec, batch: int, length: int) -> Feed:
+    """Feed every slot of rows of one length, on the CPU; the window is the last block, as a causal prefix wants it."""
+    window = range(max(1, length - spec.block_length), length)
+    return feed(spec, [Rows(range(length))] * batch, [window] * batch, [length] * batch)
+
+
 def _table(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
     """Stack rows of unequal length, int64[B, longest]."""
     width = max(map(len, rows))

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from fdllm.attention.base import AttentionBackend
 from fdllm.attention.sdpa import Sdpa
-from fdllm.caches.base import Rows
 from fdllm.models.denoiser import Denoiser, Store
-from fdllm.models.feed import Feed, feed
+from fdllm.models.feed import Feed, whole
 from fdllm.models.last_layer import picked
 from fdllm.models.spec import Spec
 from fdllm.models.store import SlotStore
@@ -63,13 +62,9 @@ class ModuleDenoiser(Denoiser):
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:
         """Run one whole forward. Over a causal prefix the window comes last."""
-        batch, length = ids.shape
-        every: list[Rows | None] = [Rows(range(length))] * batch
-        window = range(max(1, length - self.spec.block_length), length)
-        return self._rows(ids.to(self.device), feed(self.spec, every, [window] * batch, [length] * batch), None)
+        return self._rows(ids.to(self.device), whole(self.spec, *ids.shape).to(self.device), None)
 
     def _rows(self, canvas: Tensor, feed: Feed, store: Store | None) -> Tensor:
-        feed = feed.to(self.device)
         out: Any = self.module(
             canvas.gather(1, feed.slots.clamp(max=canvas.shape[1] - 1)),
             position_ids=feed.slots,
