@@ -50,6 +50,10 @@ def mixture_at(progress: float) -> Mixture:
     return Mixture(drill=0.04, shots=0.12, long=0.30, focus=0.15)
 
 
+CONTINUED = Mixture(drill=0.06, shots=0.20, long=0.20, focus=0.20)
+"""The mixture of a run that begins with trained weights: more few-shot prompts, the rest as at the end."""
+
+
 class Batches:
     """Draws the batch of any step."""
 

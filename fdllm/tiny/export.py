@@ -11,6 +11,9 @@ from safetensors.torch import save_file
 from fdllm.tiny.model import Shape
 from fdllm.tiny.tokenizer import EOS_ID, MASK_ID, PAD_ID
 
+PREFIX = "model.transformer."
+"""What LLaDA's published names begin with."""
+
 
 def config_of(shape: Shape) -> dict[str, Any]:
     """Spell a shape as config.json, in LLaDA's names."""
@@ -64,7 +67,7 @@ def export(checkpoint: Path, folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(checkpoint.parent / name, folder / name)
     (folder / "config.json").write_text(json.dumps(config_of(Shape(**saved["shape"])), indent=2) + "\n")
-    weights = {f"model.transformer.{name}": weight.bfloat16().contiguous() for name, weight in masters.items()}
+    weights = {f"{PREFIX}{name}": weight.bfloat16().contiguous() for name, weight in masters.items()}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     # save_file leaves a file that only its writer may read
     (folder / "model.safetensors").chmod(0o644)

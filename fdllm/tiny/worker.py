@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from fdllm.tiny.batches import Batch, Batches, mixture_at
+from fdllm.tiny.batches import CONTINUED, Batch, Batches, mixture_at
 from fdllm.tiny.evaluate import copying, exact_match, held_out
+from fdllm.tiny.export import PREFIX
 from fdllm.tiny.model import Shape, Tiny
 from fdllm.tiny.muon import Optimizer
 from fdllm.tiny.tokenizer import MASK_ID
@@ -24,6 +26,7 @@ class Run:
     """Settings of a training run; `total` is in tokens, all processes together, fill included."""
 
     folder: str
+    start: str | None
     tokenizer: str
     total: float
     seed: int
@@ -47,6 +50,9 @@ class Worker:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(run.seed)
         self.model = Tiny(Shape())
+        if run.start:
+            weights = load_file(Path(run.start) / "model.safetensors")
+            self.model.load_state_dict({name.removeprefix(PREFIX): weight for name, weight in weights.items()})
         self.optimizer = Optimizer(dict(self.model.named_parameters()), run.muon_rate, run.adam_rate)
         self.tokenizer = Tokenizer.from_file(run.tokenizer)
         self.batches = Batches(self.tokenizer, run.seed, rank, run.rows)
@@ -88,7 +94,8 @@ class Worker:
         return before // every != self.tokens // every
 
     def _one_step(self) -> float:
-        batch = self.batches.at(self.step, mixture_at(self.tokens / self.run.total))
+        mixture = CONTINUED if self.run.start else mixture_at(self.tokens / self.run.total)
+        batch = self.batches.at(self.step, mixture)
         loss = self.forward(*self._tensors(batch))
         torch.autograd.backward(loss)
         gradients = [weight.grad.float().flatten() for weight in self.model.parameters() if weight.grad is not None]
