@@ -263,7 +263,7 @@ def test_imports_run_one_way():
             # fdllm itself is its public names
             below = target.split(".")[1] if "." in target else "compiling"
             assert below == layer or level[below] < level[layer], f"{name} imports {target}"
-            if below == layer and layer in ("attention", "caches", "policies", "schedules", "temperatures"):
+            if below == layer and layer in ("attention", "caches", "policies", "schedules", "scorers", "tasks", "temperatures"):
                 assert target == f"fdllm.{layer}.base", f"{name} imports {target}, another member of its family"
 
 
