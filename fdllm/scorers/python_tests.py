@@ -1,7 +1,7 @@
 """Run the code of a text with the tests of its reference, as HumanEval and MBPP do.
 
-Source: Chen et al. 2021, HumanEval, arXiv:2107.03374; Austin et al. 2021, MBPP, arXiv:2108.07732. There as here a text is
-right where the program made of it runs to its end; the programs are put together by whoever writes the references.
+Source: Chen et al. 2021, HumanEval, arXiv:2107.03374; Austin et al. 2021, MBPP, arXiv:2108.07732. There as here a text
+is right where the program made of it runs to its end; who writes the references says what that program is.
 """
 
 import re

@@ -13,7 +13,8 @@ class Regex(Scorer):
     """Right where the first match of `pattern` in the text equals the reference.
 
     What is compared is group 1 of the match where the pattern has groups, else the whole match, without white space at
-    its ends, as the reference is. Flags stand in the pattern, such as `(?i)`. How long a search takes is up to the pattern.
+    its ends, as the reference is. Flags stand in the pattern, such as `(?i)`. How long a search takes depends on the
+    pattern alone.
     """
 
     pattern: str = Field(min_length=1, description="a regular expression of Python's `re`, searched for in the text")

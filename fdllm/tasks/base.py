@@ -40,7 +40,9 @@ class Task(Component, ABC):
     Laws: examples are the same in every run, with ids that occur once; fewer of them are the first of all.
     """
 
-    scorer: Scorer = Field(description="how a text is judged: the name of a scorer, or a table with `name` and its keys")
+    scorer: Scorer = Field(
+        description="how a text is judged: the name of a scorer, or a table with `name` and its keys"
+    )
     stop: Stop = Field((), description="a text ends before the first of these, wherever it stands")
 
     @field_validator("scorer", mode="before")

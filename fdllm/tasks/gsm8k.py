@@ -1,8 +1,8 @@
 """Grade-school word problems as published, with worked examples in front.
 
-Source: Cobbe et al. 2021, arXiv:2110.14168; the data set openai/gsm8k. Prompts are put together as lm-evaluation-harness's
-task gsm8k does, with the `<<3*4=12>>` of a calculator left in. Where we differ: the worked examples are the first of the
-training split, in its order; the harness draws them.
+Source: Cobbe et al. 2021, arXiv:2110.14168; the data set openai/gsm8k. Prompts are put together as the task gsm8k of
+lm-evaluation-harness does, with the `<<3*4=12>>` of a calculator left in. Where we differ: the worked examples are the
+first of the training split, in its order; the harness draws them.
 """
 
 from pathlib import Path
@@ -36,7 +36,9 @@ class Gsm8k(Task):
         """Give problems in the order published; the reference is the number behind `####`."""
         shown, asked = self._rows("train", self.shots), self._rows("test", limit)
         if len(shown) < self.shots:
-            raise SettingError(f"task.shots: {self.path} has {len(shown)} examples to show, wanted {self.shots}; show fewer")
+            raise SettingError(
+                f"task.shots: {self.path} has {len(shown)} examples to show, wanted {self.shots}; show fewer"
+            )
         prompt = conversation if self.chat else continuation
         return [
             Example(f"test {number}", prompt(shown, each["question"]), self._reference(number, each["answer"]))

@@ -15,8 +15,8 @@ from fdllm.tiny.problems import Problem, few_shot, held_out, once, problems
 class GsmMini(Task):
     """Held-out problems of `fdllm/tiny/problems.py`, each key once.
 
-    The worked examples of a problem come from the training split under a seed of the problem's own, so they are the same
-    whatever is asked besides, and no model can have learned one prompt by heart from another.
+    The worked examples of a problem come from the training split under a seed of the problem's own, so they are the
+    same whatever is asked besides.
     """
 
     scorer: Scorer = Field(default_factory=LastNumber, description="how a text is judged; unset: `last-number`")
@@ -28,7 +28,8 @@ class GsmMini(Task):
     def examples(self, limit: int | None) -> list[Example]:
         """Give problems in the order drawn; an id is a problem's key."""
         asked = held_out(self.size if limit is None else min(limit, self.size))
-        return [Example(each.key, few_shot(self._shots(each), each), str(each.answer)) for each in asked]
+        return [Example(each.key, few_shot(self.shots_of(each), each), str(each.answer)) for each in asked]
 
-    def _shots(self, problem: Problem) -> list[Problem]:
+    def shots_of(self, problem: Problem) -> list[Problem]:
+        """Draw the worked examples of a problem, of the training split, each key once."""
         return list(islice(once(problems(f"shots {self.seed} {problem.key}", "train")), self.shots))

@@ -15,8 +15,8 @@ from fdllm.tasks.base import Example, Task
 class Jsonl(Task):
     """Prompts and references from a JSONL file, one object a line; other keys than those named are left alone.
 
-    A prompt is a text or a list of messages, `{"role": "user", "content": "..."}` each. An answer is a text or a number. The
-    key `id`, a text or a whole number, names an example; without one it goes by its line, as in `line 7`.
+    A prompt is a text or a list of messages, `{"role": "user", "content": "..."}` each; an answer a text or a number.
+    The key `id`, a text or a whole number, names an example; without one it goes by its line, as in `line 7`.
     """
 
     path: str = Field(min_length=1, description="the file")
@@ -30,7 +30,9 @@ class Jsonl(Task):
             if line.strip():
                 example = self._example(f"{self.path}:{number}", number, line)
                 if example.id in found:
-                    raise SettingError(f"{self.path}:{number}: id {example.id!r} stands in a line above; name each once")
+                    raise SettingError(
+                        f"{self.path}:{number}: id {example.id!r} stands in a line above; name each once"
+                    )
                 found[example.id] = example
         if not found:
             raise SettingError(f"{self.path}: no line in it; give at least one object with {self.prompt!r}")
@@ -38,7 +40,9 @@ class Jsonl(Task):
 
     def _example(self, where: str, number: int, line: str) -> Example:
         table = _object(where, line)
-        given = [_value(where, table, key, setting) for key, setting in ((self.prompt, "prompt"), (self.answer, "answer"))]
+        given = [
+            _value(where, table, key, setting) for key, setting in ((self.prompt, "prompt"), (self.answer, "answer"))
+        ]
         prompt, reference = _prompt(f"{where}: {self.prompt}", given[0]), _text(f"{where}: {self.answer}", given[1])
         try:
             self.scorer.check(reference)
@@ -77,7 +81,11 @@ def _prompt(where: str, given: Any) -> str | list[dict[str, str]]:
 
 
 def _is_message(given: Any) -> bool:
-    return isinstance(given, dict) and set(given) == {"role", "content"} and all(isinstance(x, str) for x in given.values())
+    return (
+        isinstance(given, dict)
+        and set(given) == {"role", "content"}
+        and all(isinstance(x, str) for x in given.values())
+    )
 
 
 def _text(where: str, given: Any) -> str:
