@@ -24,6 +24,7 @@ lint: $(VENV)/lint.stamp
 
 docs: $(VENV)/base.stamp
 	$(PYTHON) -m fdllm.cli.config_docs > docs/config.md
+	$(PYTHON) -m fdllm.cli.task_docs > docs/tasks.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info plugins/*/*.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -15,7 +15,7 @@ from typing import Any
 
 from entrypoints import EntryPoint, get_group_all
 
-GROUPS = ("caches", "policies", "schedules", "temperatures", "signals", "attention", "models")
+GROUPS = ("caches", "policies", "schedules", "temperatures", "signals", "attention", "models", "tasks", "scorers")
 SINGULAR = {
     "caches": "cache",
     "policies": "policy",
@@ -24,6 +24,8 @@ SINGULAR = {
     "signals": "signal",
     "attention": "attention backend",
     "models": "model family",
+    "tasks": "task",
+    "scorers": "scorer",
 }
 
 

@@ -1,6 +1,7 @@
 """What the documentation says is so: its code runs, its output is what is printed, its files exist."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -13,8 +14,11 @@ import pytest
 import fdllm
 from fdllm import registry
 from fdllm.cli.main import run
+from fdllm.cli.task_docs import tasks_markdown
 from fdllm.component import build
 from fdllm.policies.base import UnmaskingPolicy
+from fdllm.tasks.base import Task
+from fdllm.tasks.jsonl import Jsonl
 from fdllm.testing import random_model
 from fdllm.types import Mask, Probability
 
@@ -263,8 +267,59 @@ def test_imports_run_one_way():
             # fdllm itself is its public names
             below = target.split(".")[1] if "." in target else "compiling"
             assert below == layer or level[below] < level[layer], f"{name} imports {target}"
-            if below == layer and layer in ("attention", "caches", "policies", "schedules", "temperatures"):
+            if below == layer and layer in (
+                "attention",
+                "caches",
+                "policies",
+                "schedules",
+                "scorers",
+                "tasks",
+                "temperatures",
+            ):
                 assert target == f"fdllm.{layer}.base", f"{name} imports {target}, another member of its family"
+
+
+# docs/tasks.md
+
+
+def test_the_page_of_tasks_is_what_they_say():
+    assert (ROOT / "docs" / "tasks.md").read_text() == tasks_markdown(), "docs/tasks.md is old: run `make docs`"
+
+
+def test_the_task_on_the_page_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    choice, completion = blocks("docs/tasks.md", "json").values()
+    Path("questions.jsonl").write_text(choice)
+    task = build("tasks", tomllib.loads(blocks("docs/tasks.md", "toml")["a task"])["task"], Task, "task")
+    (example,) = task.examples(None)
+    assert task.right(example, "answer is A.\n\nanswer is B") and not task.right(example, "answer is B.")
+    Path("code.jsonl").write_text(completion)
+    code = Jsonl(path="code.jsonl", scorer="python-tests")
+    assert [code.right(code.examples(1)[0], text) for text in ("    return a + b", "    return a")] == [True, False]
+
+
+def test_published_code_tasks_are_converted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # rows with the keys and the form of the published files
+    add = {"task_id": "HumanEval/0", "entry_point": "add", "prompt": 'def add(a, b):\n    """Add."""\n'}
+    add["test"] = "\nMETADATA = {}\n\n\ndef check(candidate):\n    assert candidate(1, 2) == 3\n\n"
+    double = {
+        "task_id": 11,
+        "text": "Write a function to double.",
+        "test_setup_code": "",
+        "test_list": ["assert double(2) == 4"],
+    }
+    names = {}
+    exec(blocks("docs/tasks.md", "python")["convert"], names)
+    for name, row, right, wrong in (
+        ("humaneval", add, "    return a + b\n", "    return a - b\n"),
+        ("mbpp", double, "def double(x):\n    return 2 * x\n```\nIt doubles.", "def double(x):\n    return x\n```"),
+    ):
+        Path("rows.jsonl").write_text(json.dumps(row) + "\n")
+        names["convert"]("rows.jsonl", "task.jsonl", names[name])
+        task = Jsonl(path="task.jsonl", scorer="python-tests")
+        (example,) = task.examples(None)
+        assert example.id == str(row["task_id"]) and task.right(example, right) and not task.right(example, wrong)
 
 
 PAGES = ["README.md", *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").glob("*.md")))]

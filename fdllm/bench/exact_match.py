@@ -10,8 +10,6 @@ import argparse
 import json
 import math
 import platform
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import torch
 from fdllm import compile as compile_decoder
 from fdllm import load
 from fdllm.decoder import Decoder
-from fdllm.tiny.problems import Problem, answer_of, problems
+from fdllm.tiny.problems import Problem, answer_of, held_out
 
 ROWS: dict[str, dict[str, Any]] = {
     "1 token a step": {"policy": {"name": "top-k"}},
@@ -36,19 +34,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "factor 1": {"policy": {"name": "factor"}},
     "factor 1, dual": {"policy": {"name": "factor"}, "cache": "dual"},
 }
-
-
-def held_out(count: int) -> list[Problem]:
-    """Draw problems of the test split, each key once; not those that training was watched on."""
-    return list(islice(_once(problems("final", "test")), count))
-
-
-def _once(drawn: Iterator[Problem]) -> Iterator[Problem]:
-    seen = set()
-    for problem in drawn:
-        if problem.key not in seen:
-            seen.add(problem.key)
-            yield problem
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:

@@ -60,33 +60,38 @@ def config_markdown() -> str:
     """Give the whole page: the fixed tables, then every component that fdllm itself registers."""
     parts = [HEAD.format(example=EXAMPLE)]
     for name, fixed in (("model", ModelTable), ("generate", GenerateTable)):
-        parts += [f"## [{name}]\n\n{_summary(fixed)}\n", _keys(fixed)]
+        parts += [f"## [{name}]\n\n{summary(fixed)}\n", keys(fixed)]
     for name, part in PARTS.items():
         chosen = UNSET[name]
         parts.append(f"## [{name}]\n\n`name` is {chosen}. A package of your own may add names.\n")
-        for member, kind in _own(part.group):
-            parts += [f'### {name}.name = "{member}"\n\n{_summary(kind)}\n', _keys(kind)]
+        for member, kind in own(part.group):
+            parts += [f'### {name}.name = "{member}"\n\n{summary(kind)}\n', keys(kind)]
     return "\n".join(parts)
 
 
-def _own(group: str) -> Iterator[tuple[str, type[BaseModel]]]:
+def own(group: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Give the components of a group that fdllm itself registers, by name."""
     for name, entry in sorted(registry.names(group).items()):
         if entry.distro is not None and entry.distro.name == "fdllm":
             yield name, registry.load(group, name)
 
 
-def _summary(kind: type[BaseModel]) -> str:
+def summary(kind: type[BaseModel]) -> str:
+    """Give what a component says of itself."""
     return (inspect.getdoc(kind) or "").replace("\n\n", "\n").strip()
 
 
-def _keys(kind: type[BaseModel]) -> str:
-    properties = kind.model_json_schema()["properties"]
+def keys(kind: type[BaseModel]) -> str:
+    """Give the table of a component's keys."""
+    whole = kind.model_json_schema()
+    properties = whole["properties"]
     if not properties:
         return "No keys.\n"
     rows = ["| key | type | default | bounds | meaning |", "|---|---|---|---|---|"]
     for key, schema in properties.items():
         (shape,) = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
-        cells = (f"`{key}`", _type(shape), _default(schema), _bounds(shape), schema["description"])
+        default = _default(schema, key in whole.get("required", ()))
+        cells = (f"`{key}`", _type(shape), default, _bounds(shape), schema["description"])
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
@@ -94,15 +99,16 @@ def _keys(kind: type[BaseModel]) -> str:
 def _type(shape: dict[str, Any]) -> str:
     if "enum" in shape:
         return ", ".join(f"`{json.dumps(value)}`" for value in shape["enum"])
-    if shape["type"] == "array":
+    if shape.get("type") == "array":
         return f"list of {shape['items']['type']}"
-    return str(shape["type"])
+    return str(shape.get("type", "name or table"))
 
 
-def _default(schema: dict[str, Any]) -> str:
-    if "default" not in schema:
+def _default(schema: dict[str, Any], required: bool) -> str:
+    if required:
         return "required"
-    return "unset" if schema["default"] is None else f"`{json.dumps(schema['default'])}`"
+    # a component inside has no default that can be written down
+    return "unset" if schema.get("default") is None else f"`{json.dumps(schema['default'])}`"
 
 
 def _bounds(shape: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from fdllm.testing.denoiser import check_denoiser
 from fdllm.testing.execution import check_execution
 from fdllm.testing.policy import check_policy, choose
 from fdllm.testing.strategies import EOS_ID, MASK_ID, VOCABULARY, few, many, random_model, situations, tasks
+from fdllm.testing.task import check_scorer, check_task
 
 __all__ = [
     "EOS_ID",
@@ -27,6 +28,8 @@ __all__ = [
     "check_policy",
     "check_result",
     "check_schedule",
+    "check_scorer",
+    "check_task",
     "check_temperature",
     "choose",
     "few",

@@ -5,8 +5,9 @@ is held out depends on the key alone, so no combination of numbers and structure
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import Literal
 from zlib import crc32
@@ -56,6 +57,20 @@ def problems(seed: int | str, split: Split = "train") -> Iterator[Problem]:
     while True:
         problem = _draw(random)
         if problem is not None and problem.split == split:
+            yield problem
+
+
+def held_out(count: int) -> list[Problem]:
+    """Draw problems of the test split, each key once; not those that training was watched on."""
+    return list(islice(once(problems("final", "test")), count))
+
+
+def once(drawn: Iterable[Problem]) -> Iterator[Problem]:
+    """Leave out problems whose key has come before."""
+    seen = set()
+    for problem in drawn:
+        if problem.key not in seen:
+            seen.add(problem.key)
             yield problem
 
 

@@ -1,0 +1,1 @@
+"""Scorers: whether a generated text answers a reference."""

@@ -1,0 +1,1 @@
+"""Tasks: what a model is asked, and when its answer is right."""
