@@ -9,7 +9,7 @@ DECLARED := pyproject.toml constraints.txt
 FROM ?= python3.11 python3.12 python3.13 python3.14 python3
 SEED ?= 0
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs results clean
 
 demo: $(VENV)/base.stamp
 	@$(VENV)/bin/fdllm demo --seed $(SEED)
@@ -25,6 +25,10 @@ lint: $(VENV)/lint.stamp
 docs: $(VENV)/base.stamp
 	$(PYTHON) -m fdllm.cli.config_docs > docs/config.md
 	$(PYTHON) -m fdllm.cli.task_docs > docs/tasks.md
+
+# the page of results and its plots, from what `fdllm bench` measured
+results: $(VENV)/test.stamp
+	$(PYTHON) -m fdllm.grids.results docs/benchmarks/grids docs/results.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info plugins/*/*.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -4,7 +4,7 @@ Tables: `[model]`, `[generate]`, and one for each part of a decoder, `[schedule]
 `[policy]`, `[attention]`, with `name` and that component's own keys.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
@@ -203,7 +203,7 @@ class DecodingConfig(Settings):
         """
         tables = self.to_dict()
         # names first: the other keys belong to the component named, in whatever order they are given
-        for table, key, value in sorted(map(_override, overrides), key=lambda given: given[1] != "name"):
+        for table, key, value in sorted(map(split_override, overrides), key=lambda given: given[1] != "name"):
             if key == "name" and table in PARTS and tables.get(table, {}).get("name") != value:
                 tables[table] = {}
             tables.setdefault(table, {})[key] = value
@@ -257,11 +257,16 @@ class DecodingConfig(Settings):
         )
 
 
-def _override(given: str) -> tuple[str, str, Any]:
-    """Split `policy.threshold=0.8` into table, key and value; `policy=top-k` sets the name."""
+def split_override(given: str, named: Collection[str] = PARTS) -> tuple[str, str, Any]:
+    """Split `policy.threshold=0.8` into table, key and value; `policy=top-k` sets the name, in tables that have one.
+
+    Raises:
+        SettingError: not of that form.
+
+    """
     path, equals, value = given.partition("=")
     table, dot, key = path.strip().partition(".")
-    if not dot and table in PARTS:
+    if not dot and table in named:
         dot, key = ".", "name"
     if not (equals and dot and table and key):
         raise SettingError(f"{given!r}: wanted table.key=value, such as policy.threshold=0.8")

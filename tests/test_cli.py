@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from fdllm import registry
 from fdllm.cli import main as command_line
-from fdllm.cli.journal import Journal
 from fdllm.cli.main import run
+from fdllm.cli.output import Output
 from fdllm.cli.prompts import Prompt
 from fdllm.component import SettingError
 
@@ -387,7 +387,7 @@ PROMPTS = [Prompt(f"in.jsonl:{i + 1}", [i]) for i in range(5)]
 
 
 def journal_rows(path, record, stop=None):
-    with Journal(path, record, PROMPTS) as journal:
+    with Output(path, record, PROMPTS) as journal:
         for row in ROWS[journal.done : stop]:
             journal.append([row])
     return path.read_bytes()
@@ -419,7 +419,7 @@ def test_a_file_of_another_run_is_left_alone(tmp_path, spoil, message):
     spoil(path)
     before = path.read_bytes()
     with pytest.raises(SettingError, match=message):
-        Journal(path, {"seed": "0"}, PROMPTS)
+        Output(path, {"seed": "0"}, PROMPTS)
     assert path.read_bytes() == before
 
 
@@ -427,7 +427,7 @@ def test_another_setting_is_named(tmp_path):
     path = tmp_path / "out.jsonl"
     before = journal_rows(path, {"seed": "0", "policy": "Threshold(threshold=0.9)"}, stop=3)
     with pytest.raises(SettingError, match=r"it was begun with seed = '0', this run has '1'; repeat the first command"):
-        Journal(path, {"seed": "1", "policy": "Threshold(threshold=0.9)"}, PROMPTS)
+        Output(path, {"seed": "1", "policy": "Threshold(threshold=0.9)"}, PROMPTS)
     assert path.read_bytes() == before
 
 
@@ -443,7 +443,7 @@ def test_two_runs_do_not_write_one_file(tmp_path):
     with path.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(SettingError, match="another run is writing it now"):
-            Journal(path, {}, PROMPTS)
+            Output(path, {}, PROMPTS)
 
 
 def test_more_prompts_may_be_added_behind(llada, prompts, tmp_path, capsys):

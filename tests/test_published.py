@@ -11,7 +11,8 @@ import fdllm
 from fdllm.bench.published import checkpoint, worker
 from fdllm.bench.published.__main__ import end_in_first_quarter
 from fdllm.bench.published.compare import UnequalTokensError, check_equal, compare, visible
-from fdllm.bench.published.peer import Peer, PeerError, Task
+from fdllm.bench.published.peer import Peer, Task
+from fdllm.external import ExternalError
 
 OURS = [sys.executable, "-m", "fdllm.bench.published.ours"]
 PROMPT = tuple(random.Random(0).randrange(10, 100) for _ in range(5))
@@ -57,13 +58,13 @@ def test_unequal_tokens_give_none(sides, data):
 
 
 def test_a_side_that_fails_says_why(sides):
-    with pytest.raises(PeerError, match="published: cannot load: CheckpointError: .*nowhere"):
+    with pytest.raises(ExternalError, match="published: cannot load: CheckpointError: .*nowhere"):
         sides[0].load("./nowhere", 1)
-    with pytest.raises(PeerError, match="fdllm: cannot decode: .*no cache named 'daul'; did you mean 'dual'"):
+    with pytest.raises(ExternalError, match="fdllm: cannot decode: .*no cache named 'daul'; did you mean 'dual'"):
         sides[1].decode(Task(PROMPT, 16, 8, "daul", {"steps": 4}))
     with (
         Peer("published", [sys.executable, "-c", "raise SystemExit(3)"], os.environ) as gone,
-        pytest.raises(PeerError, match="published: the process ended with code 3 when asked to load"),
+        pytest.raises(ExternalError, match="published: the process ended with code 3 when asked to load"),
     ):
         gone.load("anything", 1)
 

@@ -1,4 +1,4 @@
-"""The command line: `fdllm generate`, `chat`, `demo`, `convert`, `explain`, `list`, `doctor`.
+"""The command line: `fdllm generate`, `chat`, `bench`, `demo`, `convert`, `explain`, `list`, `doctor`.
 
 Exit codes: 0 done; 2 the input is wrong, said in one message; 1 a fault of fdllm, with its traceback.
 """
@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from fdllm.cli import chat, convert, demo, doctor, explain, generate, listing
+from fdllm.cli import bench, chat, convert, demo, doctor, explain, generate, listing
 
 app = typer.Typer(
     name="fdllm",
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("generate")(generate.generate)
 app.command("chat")(chat.chat)
+app.command("bench")(bench.bench)
 app.command("demo")(demo.demo)
 app.command("convert")(convert.convert)
 app.command("explain")(explain.explain)

@@ -33,7 +33,11 @@ def decoding_config(
     from fdllm.config import DecodingConfig
 
     config = DecodingConfig() if file is None else DecodingConfig.from_file(file)
-    # quoted, so that a folder called 7 stays a name
-    named = [] if model is None else [f"model.path={json.dumps(model, ensure_ascii=False)}"]
+    path = [] if model is None else [named("model.path", model)]
     seeded = [] if seed is None else [f"generate.seed={seed}"]
-    return config.with_overrides([*named, *seeded, *(overrides or [])])
+    return config.with_overrides([*path, *seeded, *(overrides or [])])
+
+
+def named(key: str, text: str) -> str:
+    """Write `key=text`, quoted, so that a folder called 7 stays a name."""
+    return f"{key}={json.dumps(text, ensure_ascii=False)}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import distributed
 
-from fdllm.cli.journal import Journal
+from fdllm.cli.output import Output
 from fdllm.cli.prompts import Prompt
 from fdllm.component import SettingError
 from fdllm.models.denoiser import Denoiser
@@ -34,7 +34,7 @@ def first(model: Denoiser) -> bool:
     return model.tp == 1 or distributed.get_rank() == 0
 
 
-def opened(model: Denoiser, path: Path, record: Mapping[str, Any], prompts: list[Prompt]) -> Journal | Listener:
+def opened(model: Denoiser, path: Path, record: Mapping[str, Any], prompts: list[Prompt]) -> Output | Listener:
     """Open the output file in the first process, and tell the others how much of it is done, or what is wrong.
 
     Raises:
@@ -42,7 +42,7 @@ def opened(model: Denoiser, path: Path, record: Mapping[str, Any], prompts: list
 
     """
     if model.tp == 1:
-        return Journal(path, record, prompts)
+        return Output(path, record, prompts)
     journal, said = _attempt(path, record, prompts) if first(model) else (None, None)
     told = [said]
     distributed.broadcast_object_list(told, src=0)
@@ -51,9 +51,9 @@ def opened(model: Denoiser, path: Path, record: Mapping[str, Any], prompts: list
     return journal or Listener(int(told[0] or 0))
 
 
-def _attempt(path: Path, record: Mapping[str, Any], prompts: list[Prompt]) -> tuple[Journal | None, int | str]:
+def _attempt(path: Path, record: Mapping[str, Any], prompts: list[Prompt]) -> tuple[Output | None, int | str]:
     try:
-        journal = Journal(path, record, prompts)
+        journal = Output(path, record, prompts)
     except SettingError as error:
         return None, str(error)
     return journal, journal.done

@@ -1,0 +1,1 @@
+"""Grids: decoders side by side over a task, their quality and their speed."""

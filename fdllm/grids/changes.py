@@ -1,0 +1,93 @@
+"""Change a grid from the command line: `--set table.key=value`, in every row."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fdllm import registry
+from fdllm.component import SettingError
+from fdllm.config import PARTS, split_override
+from fdllm.grids.grid import TABLES, Grid
+
+Tables = dict[str, Any]
+
+
+def changed(grid: Grid, overrides: Iterable[str]) -> Grid:
+    """Copy with some keys changed.
+
+    Args:
+        grid: the grid.
+        overrides: `table.key=value` each, the value as in TOML or JSON. A key holds in every row,
+            whatever the row says itself; a component's key in the rows whose component has it. A
+            key that axes or a sweep vary is fixed, or given other values by a list. `task=name`
+            and `policy=top-k` name another component and drop the keys of the one before.
+
+    Raises:
+        SettingError: not of that form, no such table or key.
+
+    """
+    for override in overrides:
+        table, key, value = split_override(override, (*PARTS, "task"))
+        tables = grid.model_dump(exclude_unset=True)
+        if table == "task":
+            _task(tables, key, value)
+        elif table == "bench":
+            tables["bench"] = {**tables.get("bench", {}), key: value}
+        elif table not in TABLES:
+            raise SettingError(f"{table}.{key}: no such table; known: task, bench, {', '.join(TABLES)}")
+        elif not _vary(tables, f"{table}.{key}", value):
+            _set(tables, table, key, value)
+        grid = Grid.from_dict(tables)
+    return grid
+
+
+def _task(tables: Tables, key: str, value: Any) -> None:
+    if key != "name":
+        if not _vary(tables, f"task.{key}", value):
+            tables["task"] = {**tables.get("task", {"name": Grid.model_fields["task"].default["name"]}), key: value}
+        return
+    known = registry.load("tasks", value).model_fields
+    tables["task"] = {"name": value}
+    axes = tables.get("axes", {})
+    tables["axes"] = {
+        path: values for path, values in axes.items() if not path.startswith("task.") or path[len("task.") :] in known
+    }
+
+
+def _vary(tables: Tables, path: str, value: Any) -> bool:
+    """Give axes and sweeps of a key other values, or take them away; say whether that was all."""
+    varied = [where for where in _varying(tables) if path in where]
+    for where in varied:
+        if isinstance(value, list):
+            where[path] = value
+        else:
+            del where[path]
+    return bool(varied) and isinstance(value, list)
+
+
+def _varying(tables: Tables) -> list[Tables]:
+    return [tables.get("axes", {}), *(row.get("sweep", {}) for row in tables["rows"])]
+
+
+def _set(tables: Tables, table: str, key: str, value: Any) -> None:
+    ours = [row for row in tables["rows"] if "command" not in row]
+    if table not in PARTS or key == "name":
+        # said once for all rows, and by none of them
+        tables[table] = {key: value} if table in PARTS else {**tables.get(table, {}), key: value}
+        for row in ours:
+            if table in PARTS:
+                row.pop(table, None)
+            else:
+                row.get(table, {}).pop(key, None)
+        return
+    having = [where for where in (tables, *ours) if where.get(table) and key in _keys(table, where[table])]
+    for where in having:
+        given = where[table]
+        where[table] = {**(given if isinstance(given, dict) else {"name": given}), key: value}
+    if not having:
+        raise SettingError(f"{table}.{key}: no row names a {registry.SINGULAR[PARTS[table].group]} that has such a key")
+
+
+def _keys(part: str, given: Any) -> Iterable[str]:
+    group, _, default = PARTS[part]
+    name = given.get("name", default) if isinstance(given, dict) else given
+    return registry.load(group, name).model_fields  # type: ignore[no-any-return]

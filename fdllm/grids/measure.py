@@ -1,0 +1,143 @@
+"""Measure the cells of a grid, those of a group in turn, into a journal that a killed run continues."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from fdllm.grids.cells import Cell
+from fdllm.grids.entrants import Entrant, enter
+from fdllm.grids.grid import Bench
+from fdllm.models.denoiser import Denoiser
+from fdllm.prompts import PromptError, rows_of
+from fdllm.tasks.base import Example
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one cell made of one batch: a line of the journal.
+
+    Attributes:
+        cell: its name.
+        batch: index of the batch.
+        ids: ids of the problems.
+        texts: what was decoded.
+        right: whether the scorer takes each for right.
+        tokens: visible tokens of each.
+        nfe: forwards each took part in, or None where an external decoder does not say.
+        seconds: wall time of the decode.
+        refresh_seconds: time in refresh forwards.
+        peak_memory: bytes held at most, or None.
+        record: what decoded, in the line of the first batch.
+
+    """
+
+    cell: str
+    batch: int
+    ids: list[str]
+    texts: list[str]
+    right: list[bool]
+    tokens: list[int]
+    nfe: list[int] | None
+    seconds: float
+    refresh_seconds: float
+    peak_memory: int | None
+    record: dict[str, str] | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that differ in their rows alone, on the same problems in the same batches."""
+
+    cells: list[Cell]
+    batches: list[list[Example]]
+
+    @classmethod
+    def of(cls, cells: list[Cell], bench: Bench) -> "Group":
+        """Ask the task for its problems.
+
+        Raises:
+            ValueError: the task cannot give them.
+
+        """
+        examples = cells[0].task.examples(bench.problems)
+        size = bench.batch_size
+        return cls(cells, [examples[at : at + size] for at in range(0, len(examples), size)])
+
+    def turns(self) -> Iterator[tuple[int, Cell]]:
+        """Give batches and cells in the order they are measured: each batch by every cell, another one first each time.
+
+        Neighbors in time have the same problems, so the drift of a machine meets all cells alike.
+        """
+        for batch in range(len(self.batches)):
+            first = batch % len(self.cells)
+            for cell in self.cells[first:] + self.cells[:first]:
+                yield batch, cell
+
+
+class Measurement:
+    """A group being measured: models, decoders and prompts."""
+
+    def __init__(self, group: Group, bench: Bench, models: Mapping[str, Denoiser]) -> None:
+        """Build every decoder and read every prompt, before the first is decoded.
+
+        Args:
+            group: the group.
+            bench: how much is measured.
+            models: the model of each cell, by the cell's name.
+
+        Raises:
+            ValueError, fdllm.external.ExternalError: a decoder cannot be made, or a prompt cannot be
+                decoded; names the row or the problem.
+
+        """
+        self.group, self.bench = group, bench
+        threads = torch.get_num_threads()
+        self.entrants: dict[str, Entrant] = {}
+        self.prompts: dict[str, list[list[list[int]]]] = {}
+        self.warm: set[str] = set()
+        for cell in group.cells:
+            model, new = models[cell.name], cell.config.generate.max_new_tokens
+            self.prompts[cell.name] = [[_ids(each, model, new) for each in batch] for batch in group.batches]
+            self.entrants[cell.name] = enter(cell, model, threads)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what was started."""
+        for entrant in self.entrants.values():
+            entrant.close()
+
+    def take(self, batch: int, cell: Cell) -> Taken:
+        """Decode one batch with one cell; before its first one, some that do not count."""
+        entrant, prompts, asked = self.entrants[cell.name], self.prompts[cell.name][batch], self.group.batches[batch]
+        rows = [batch * self.bench.batch_size + at for at in range(len(prompts))]
+        if cell.name not in self.warm:
+            for _ in range(self.bench.warm_up):
+                entrant.decode(prompts, rows)
+            self.warm.add(cell.name)
+        out = entrant.decode(prompts, rows)
+        return Taken(
+            cell=cell.name,
+            batch=batch,
+            ids=[each.id for each in asked],
+            texts=out.texts,
+            right=[cell.task.right(each, text) for each, text in zip(asked, out.texts, strict=True)],
+            tokens=[len(row) for row in out.tokens],
+            nfe=out.nfe,
+            seconds=out.seconds,
+            refresh_seconds=out.refresh_seconds,
+            peak_memory=out.peak_memory,
+            record=None if batch else entrant.record(),
+        )
+
+
+def _ids(example: Example, model: Denoiser, num_new: int) -> list[int]:
+    prompt = example.prompt
+    try:
+        (ids,) = rows_of(prompt if isinstance(prompt, str) else [prompt], None, model, num_new)
+    except PromptError as error:
+        raise PromptError(f"problem {example.id}: {error}") from None
+    return ids
