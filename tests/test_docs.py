@@ -16,6 +16,9 @@ from fdllm import registry
 from fdllm.cli.main import run
 from fdllm.cli.task_docs import tasks_markdown
 from fdllm.component import build
+from fdllm.grids import results
+from fdllm.grids.cells import groups
+from fdllm.grids.grid import Grid
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.tasks.base import Task
 from fdllm.tasks.jsonl import Jsonl
@@ -280,6 +283,18 @@ def test_imports_run_one_way():
 
 
 # docs/tasks.md
+
+
+def test_the_page_of_results_is_what_was_measured():
+    target = ROOT / "docs" / "results.md"
+    assert target.read_text() == results.page(ROOT / "docs" / "benchmarks" / "grids", target)
+
+
+def test_the_grid_on_the_page_is_one():
+    grid = Grid.from_dict(tomllib.loads(blocks("docs/benchmarking.md", "toml")[0]))
+    assert [[cell.row for cell in group] for group in groups(grid)] == [["one token a step", "dual", "dual"]] * 2
+    external = Grid.from_dict(tomllib.loads(blocks("docs/benchmarking.md", "toml")[2]))
+    assert groups(external)[0][0].options == {"cache": "dual", "threshold": 0.9}
 
 
 def test_the_page_of_tasks_is_what_they_say():

@@ -17,6 +17,7 @@ from fdllm.cli.main import run
 from fdllm.component import SettingError
 from fdllm.grids.cells import groups
 from fdllm.grids.changes import changed
+from fdllm.grids.claims import verdict
 from fdllm.grids.grid import Grid, built_in
 from fdllm.grids.intervals import paired_difference, wilson
 from fdllm.grids.lines import lines
@@ -140,6 +141,19 @@ def test_the_front_is_what_nothing_beats(points):
         return any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points)
 
     assert best == sorted(p for p in set(points) if not beaten(p))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-0.02, 0.01, "no more than 2 points are lost"),
+        (-0.05, -0.021, "more than 2 points are lost"),
+        (-0.05, 0.03, "whether more than 2 points are lost, 40 problems cannot tell"),
+    ],
+)
+def test_a_verdict_says_what_the_interval_allows(low, high, said):
+    row = {"accuracy_difference": (low + high) / 2, "accuracy_difference_interval": [low, high], "problems": 40}
+    assert verdict(row).endswith(f": {said}")
 
 
 # files

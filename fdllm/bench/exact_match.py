@@ -8,7 +8,6 @@ the number after `####` is its answer. The interval is Wilson's at 95 %.
 
 import argparse
 import json
-import math
 import platform
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from fdllm import compile as compile_decoder
 from fdllm import load
 from fdllm.decoder import Decoder
+from fdllm.grids.intervals import wilson
 from fdllm.tiny.problems import Problem, answer_of, held_out
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -34,13 +34,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "factor 1": {"policy": {"name": "factor"}},
     "factor 1, dual": {"policy": {"name": "factor"}, "cache": "dual"},
 }
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """Bounds of the 95 % interval of a share."""
-    z, p = 1.96, right / count
-    middle, half = p + z * z / (2 * count), z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
 
 
 def measure(decoder: Decoder, asked: list[Problem], batch: int) -> dict[str, Any]:

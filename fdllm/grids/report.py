@@ -43,8 +43,8 @@ class Report:
         for group in self.groups:
             parts.append(aligned([COLUMNS, *(shown(line) for line in group)]))
         parts.append(
-            f"{self.about['machine']}. Accuracy with its 95 % interval; tokens/s: visible tokens / decode time, median "
-            f"of {self.about['bench']['samples']} samples (range); speed-up over the first row."
+            f"{self.about['machine']}. Accuracy with its 95 % interval; tokens/s: visible tokens / decode time, the "
+            "median of the samples (their range); speed-up over the first row; NFE: forwards a problem."
         )
         return "\n\n".join(parts)
 

@@ -106,7 +106,7 @@ class Session:
 def machine() -> dict[str, str]:
     """Name the machine and the versions that times were taken on."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    threads = "" if torch.cuda.is_available() else f", {torch.get_num_threads()} threads"
+    threads = "" if torch.cuda.is_available() else f", torch threads: {torch.get_num_threads()}"
     versions = {name: version(name) for name in ("fdllm", "torch", "transformers")}
     return {"machine": f"{device}{threads}", "python": platform.python_version(), **versions}
 
