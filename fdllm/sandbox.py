@@ -106,7 +106,7 @@ def _run(folder: str, seconds: float, memory_mb: int) -> Outcome:
 
 
 def _state(whole: bool, said: str, in_time: bool, code: int) -> State:
-    if not in_time or code == -signal.SIGXCPU:
+    if not in_time or code in (-signal.SIGXCPU, -signal.SIGALRM):
         return "timed out"
     if said == OUT_OF_MEMORY:
         return "out of memory"

@@ -1,6 +1,7 @@
 """Programs with every kind of accident: how each ends, and that nothing of it is left."""
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -75,6 +76,13 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def holds_soon(condition):
+    began = time.monotonic()
+    while not (holds := condition()) and time.monotonic() - began < 30:
+        time.sleep(0.02)
+    return holds
 
 
 FORK = """
@@ -177,6 +185,19 @@ def test_what_a_test_program_may_expect_of_main():
 def test_threads_and_exit_handlers_do_not_run_on():
     source = "import threading, time, atexit\natexit.register(time.sleep, 60)\n"
     assert ran(source + "threading.Thread(target=time.sleep, args=(60,)).start()", seconds=10).state == "passed"
+
+
+def test_a_program_ends_when_nobody_waits_for_it_any_more(tmp_path):
+    file = tmp_path / "pid"
+    program = f"import os, time\nwith open({str(file)!r}, 'w') as file: file.write(str(os.getpid()))\ntime.sleep(600)"
+    code = f"from fdllm.sandbox import run_python; run_python({program!r}, seconds=1, memory_mb=512)"
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    assert holds_soon(lambda: file.exists() and file.read_text())
+    parent.kill()
+    parent.wait()
+    pid = int(file.read_text())
+    assert alive(pid)
+    assert holds_soon(lambda: not alive(pid))
 
 
 def test_an_interpreter_that_cannot_start_is_no_failure_of_the_program(monkeypatch):
