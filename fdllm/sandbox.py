@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -81,7 +82,8 @@ def run_python(source: str, *, seconds: float, memory_mb: int) -> Outcome:
 
 
 def _run(folder: str, seconds: float, memory_mb: int) -> Outcome:
-    job = {"token": token_hex(16), "memory": memory_mb * 2**20, "seconds": ceil(seconds), "file": FILE_MB * 2**20}
+    token = token_hex(16)
+    job = {"token": token, "memory": memory_mb * 2**20, "seconds": ceil(seconds), "file": FILE_MB * 2**20}
     mark, tail = token_hex(16), bytearray()
     process, verdict = _start(folder, mark)
     assert process.stdin is not None and process.stderr is not None
@@ -98,12 +100,13 @@ def _run(folder: str, seconds: float, memory_mb: int) -> Outcome:
     listener.join(1)
     stderr = tail.decode(errors="replace").strip()
     if not started:
-        raise SandboxError(f"sandbox: no interpreter started within {memory_mb} MiB; it said: {stderr or 'nothing'}")
-    return Outcome(_state(said == job["token"], said, in_time, process.returncode), stderr)
+        said = stderr or "nothing"
+        raise SandboxError(f"sandbox: {sys.executable} did not start within {memory_mb} MiB; it said: {said}")
+    return Outcome(_state(said == token, said, in_time, process.returncode), stderr)
 
 
 def _state(whole: bool, said: str, in_time: bool, code: int) -> State:
-    if not in_time or code == -signal.SIGXCPU:
+    if not in_time or code in (-signal.SIGXCPU, -signal.SIGALRM):
         return "timed out"
     if said == OUT_OF_MEMORY:
         return "out of memory"
@@ -133,7 +136,7 @@ def _start(folder: str, mark: str) -> tuple[Popen[bytes], FileIO]:
     return process, FileIO(read)
 
 
-def _tell(stdin: IO[bytes], job: dict[str, str | int]) -> None:
+def _tell(stdin: IO[bytes], job: Mapping[str, object]) -> None:
     """Hand over the job; afterwards the program's stdin is at its end."""
     # one that has ended already does not say that it started
     with suppress(BrokenPipeError), stdin:

@@ -5,6 +5,7 @@ Started by `fdllm/sandbox.py` as a script, in an interpreter without packages: o
 
 import json
 import os
+import signal
 import sys
 from types import ModuleType
 
@@ -38,7 +39,10 @@ def main(verdict: int) -> None:
 
 
 def limit(memory: int, seconds: int, file: int) -> None:
-    """Take limits on, of address space and files in bytes, of processor time in seconds; children inherit them."""
+    """Take limits on, of address space and files in bytes, of processor and clock time in seconds.
+
+    Processes that the program starts inherit them, but for the clock.
+    """
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -46,6 +50,8 @@ def limit(memory: int, seconds: int, file: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds + 1, seconds + 2))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file, file))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # where the parent was killed nobody else ends a program that sleeps
+    signal.alarm(seconds + 2)
 
 
 def end(code: int, verdict: int, said: str, error: BaseException | None = None) -> None:

@@ -1,6 +1,7 @@
 """Tests of the tests: deliberately broken parts fail the laws, with a message that names the fault."""
 
 from dataclasses import replace
+from itertools import count
 from typing import ClassVar, NamedTuple, final
 
 import pytest
@@ -11,7 +12,17 @@ from fdllm.caches.base import CachePolicy, Rows
 from fdllm.policies.base import UnmaskingPolicy
 from fdllm.ranking import best
 from fdllm.schedules.base import Schedule
-from fdllm.testing import check_attention, check_cache, check_pass, check_policy, check_schedule
+from fdllm.scorers.base import Scorer
+from fdllm.tasks.base import Example, Task
+from fdllm.testing import (
+    check_attention,
+    check_cache,
+    check_pass,
+    check_policy,
+    check_schedule,
+    check_scorer,
+    check_task,
+)
 from fdllm.types import Count, Mask, Probability
 
 
@@ -188,3 +199,77 @@ def test_a_broken_pass():
         return graph.with_nodes(nodes)
 
     fails(check_pass, swaps_the_rule, "tokens changed")
+
+
+class Yes(Scorer):
+    def check(self, reference):
+        if reference == "never":
+            raise ValueError("nothing answers never")
+
+    def right(self, text, reference):
+        return True
+
+
+@final
+class Words(Task):
+    """Gives what `kind` says is wrong."""
+
+    scorer: Scorer = Yes()
+    kind: str
+
+    def examples(self, limit):
+        if self.kind == "changing":
+            return [Example(str(next(COUNT)), "a", "b")]
+        if self.kind == "last":
+            return [Example(str(n), "a", "b") for n in range(30)][-limit:] if limit else []
+        return {
+            "none": [],
+            "twice": [Example("1", "a", "b"), Example("1", "c", "d")],
+            "empty": [Example("1", "", "b")],
+            "spoken": [Example("1", [{"role": "user", "text": "a"}], "b")],
+            "refused": [Example("1", "a", "never")],
+        }[self.kind][:limit]
+
+
+COUNT = count()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("none", "0 examples where 1 to 20 were asked for"),
+        ("twice", "two examples have one id"),
+        ("changing", "a second look gives other examples"),
+        ("last", "fewer examples are not the first of more"),
+        ("empty", "example '1': an empty id or prompt"),
+        ("spoken", "example '1': a message is none"),
+        ("refused", "example '1': its own scorer refuses the reference: nothing answers never"),
+    ],
+)
+def test_tasks(kind, message):
+    fails(check_task, Words(kind=kind), message)
+
+
+@final
+class Vague(Scorer):
+    def right(self, text, reference):
+        return True if text == reference else text.find(reference)
+
+
+@final
+class Moody(Scorer):
+    def right(self, text, reference):
+        return text == reference or next(COUNT) % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("scorer", "answer", "message"),
+    [
+        (Yes(), "a", "nothing answers never"),
+        (Vague(), "b", "'b' should answer 'never'"),
+        (Vague(), "never", "is neither True nor False"),
+        (Moody(), "never", "is judged once so and once so"),
+    ],
+)
+def test_scorers(scorer, answer, message):
+    fails(lambda part: check_scorer(part, "never", answer), scorer, message)

@@ -24,7 +24,10 @@ LAWS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(registry.names("scorers")))
+OWN = sorted(name for name, entry in registry.names("scorers").items() if entry.module_name.startswith("fdllm."))
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_laws(name):
     settings, reference, answer, texts = LAWS[name]
     check_scorer(build("scorers", {"name": name, **settings}, Scorer, "scorer"), reference, answer, texts)

@@ -1,6 +1,8 @@
 """Tasks: the same examples in every run, from the package, from files, and from a data set as published."""
 
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -69,8 +71,10 @@ def lines(file, *given, **settings):
 
 # laws
 
+OWN = sorted(name for name, entry in registry.names("tasks").items() if entry.module_name.startswith("fdllm."))
 
-@pytest.mark.parametrize("name", sorted(registry.names("tasks")))
+
+@pytest.mark.parametrize("name", OWN)
 def test_laws(name, tmp_path, gsm8k):
     chat = [{"role": "user", "content": "1+1="}]
     file = tmp_path / "task.jsonl"
@@ -305,8 +309,17 @@ def test_gsm8k_that_cannot_be_read(gsm8k, tmp_path, monkeypatch):
     broken = published(tmp_path / "broken")
     (tmp_path / "broken" / FILES["train"]).write_bytes(b"no parquet")
     refused(f"task.path: {broken} cannot be read as the data set gsm8k: ", path=broken)
+    # as where it is not installed
     monkeypatch.setitem(sys.modules, "datasets", None)
     refused("task gsm8k: wants the package datasets; pip install 'fdllm[tasks]'")
+
+
+def test_gsm8k_that_is_out_of_reach(tmp_path):
+    code = "from fdllm.tasks.gsm8k import Gsm8k; Gsm8k(path='nowhere/else').examples(1)"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert "SettingError: task.path: nowhere/else cannot be read as the data set gsm8k: " in done.stderr
+    assert done.stderr.rstrip().endswith(f"give a hub id within reach, or a folder with {' and '.join(FILES.values())}")
 
 
 def test_gsm8k_is_read_only_when_it_is_asked(monkeypatch):

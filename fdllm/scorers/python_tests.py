@@ -40,7 +40,7 @@ class PythonTests(Scorer):
     """
 
     seconds: float = Field(10.0, gt=0, le=3600, description="time a program may take, in seconds")
-    memory_mb: int = Field(1024, ge=64, description="memory a program may take, in MiB of address space")
+    memory_mb: int = Field(1024, ge=64, le=2**20, description="memory a program may take, in MiB of address space")
 
     def check(self, reference: str) -> None:
         """Refuse a reference without a test."""

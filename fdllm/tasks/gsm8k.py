@@ -100,4 +100,7 @@ def load(path: str, split: str) -> Any:
             return load_dataset("parquet", data_files={split: str(folder / FILES[split])}, split=split)
         return load_dataset(path, "main", split=split)
     except (OSError, ValueError) as error:
-        raise SettingError(f"task.path: {path} cannot be read as the data set gsm8k: {error}") from None
+        raise SettingError(
+            f"task.path: {path} cannot be read as the data set gsm8k: {error}; give a hub id within reach, or a folder "
+            f"with {' and '.join(FILES.values())}"
+        ) from None
