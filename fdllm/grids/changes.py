@@ -27,7 +27,7 @@ def changed(grid: Grid, overrides: Iterable[str]) -> Grid:
     """
     for override in overrides:
         table, key, value = split_override(override, (*PARTS, "task"))
-        tables = grid.model_dump(exclude_unset=True)
+        tables = {**grid.model_dump(exclude_unset=True), "task": dict(grid.task)}
         if table == "task":
             _task(tables, key, value)
         elif table == "bench":
@@ -43,7 +43,7 @@ def changed(grid: Grid, overrides: Iterable[str]) -> Grid:
 def _task(tables: Tables, key: str, value: Any) -> None:
     if key != "name":
         if not _vary(tables, f"task.{key}", value):
-            tables["task"] = {**tables.get("task", {"name": Grid.model_fields["task"].default["name"]}), key: value}
+            tables["task"][key] = value
         return
     known = registry.load("tasks", value).model_fields
     tables["task"] = {"name": value}
