@@ -61,7 +61,7 @@ def run_python(source: str, *, seconds: float, memory_mb: int) -> Outcome:
     Args:
         source: the program, `__main__` of the interpreter that runs fdllm; of packages it has the standard library.
         seconds: time it may take, by the clock; each of its processes may use a processor for as long.
-        memory_mb: address space each of its processes may take, in MiB; the interpreter itself takes some 30.
+        memory_mb: address space each of its processes may take, in MiB; the interpreter itself takes some 15.
 
     Returns:
         How it ended. Nothing it started goes on, and nothing it wrote to its directory is left.
@@ -76,7 +76,9 @@ def run_python(source: str, *, seconds: float, memory_mb: int) -> Outcome:
             f"sandbox: wanted a platform that limits processes (Python's module resource), got {sys.platform}; "
             "run this on Linux, or in a Linux container"
         )
-    with TemporaryDirectory(prefix="fdllm-") as folder:
+    with TemporaryDirectory(prefix="fdllm-") as made:
+        # as the system calls it, without links
+        folder = os.path.realpath(made)
         Path(folder, "program.py").write_text(source, encoding="utf-8", errors="surrogatepass")
         return _run(folder, seconds, memory_mb)
 
@@ -95,7 +97,7 @@ def _run(folder: str, seconds: float, memory_mb: int) -> Outcome:
             started = _said_started(verdict)
             in_time = started and _ends(process, seconds)
         finally:
-            _kill(process, mark)
+            _kill(process, folder, mark)
         said = (verdict.read(1000) or b"").decode(errors="replace")
     listener.join(1)
     stderr = tail.decode(errors="replace").strip()
@@ -164,14 +166,14 @@ def _keep_tail(stderr: IO[bytes], tail: bytearray) -> None:
             del tail[:-TAIL]
 
 
-def _kill(process: Popen[bytes], mark: str) -> None:
-    """Kill the process group, then, where there is /proc, processes that left the group but kept the environment."""
+def _kill(process: Popen[bytes], folder: str, mark: str) -> None:
+    """Kill the process group, then, where there is /proc, those that left it but kept the folder or the environment."""
     # none left, or on macOS none but zombies
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for _ in range(500):
-        found = [entry.parent.name for entry in Path("/proc").glob("[0-9]*/environ") if _has(entry, mark)]
+        found = [each.name for each in Path("/proc").glob("[0-9]*") if _belongs(each, folder, mark)]
         if not found:
             return
         for pid in found:
@@ -182,9 +184,11 @@ def _kill(process: Popen[bytes], mark: str) -> None:
     raise SandboxError(f"sandbox: processes {', '.join(found)} of a program cannot be killed; end them by hand")
 
 
-def _has(environment: Path, mark: str) -> bool:
+def _belongs(entry: Path, folder: str, mark: str) -> bool:
     try:
-        return f"{MARK}={mark}".encode() in environment.read_bytes()
+        # while a process becomes another program it has no environment to be seen, but a folder
+        where, environment = os.readlink(entry / "cwd"), (entry / "environ").read_bytes()
+        return where == folder or f"{MARK}={mark}".encode() in environment
     except OSError:
         # ended by now, or another user's
         return False

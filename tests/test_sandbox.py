@@ -80,7 +80,7 @@ def alive(pid):
 
 def holds_soon(condition):
     began = time.monotonic()
-    while not (holds := condition()) and time.monotonic() - began < 30:
+    while not (holds := condition()) and time.monotonic() - began < 20:
         time.sleep(0.02)
     return holds
 
@@ -114,7 +114,8 @@ COMMAND = (
 def test_processes_left_behind_are_killed(source, ends):
     outcome = ran(source + "\nwhile True: pass" * (not ends), seconds=20 if ends else 1.5)
     assert outcome.state == ("passed" if ends else "timed out")
-    assert not alive(int(outcome.stderr))
+    # a process that was killed takes a moment to be gone
+    assert holds_soon(lambda: not alive(int(outcome.stderr)))
 
 
 NOISE = """
@@ -190,7 +191,7 @@ def test_threads_and_exit_handlers_do_not_run_on():
 def test_a_program_ends_when_nobody_waits_for_it_any_more(tmp_path):
     file = tmp_path / "pid"
     program = f"import os, time\nwith open({str(file)!r}, 'w') as file: file.write(str(os.getpid()))\ntime.sleep(600)"
-    code = f"from fdllm.sandbox import run_python; run_python({program!r}, seconds=1, memory_mb=512)"
+    code = f"from fdllm.sandbox import run_python; run_python({program!r}, seconds=3, memory_mb=512)"
     parent = subprocess.Popen([sys.executable, "-c", code])
     assert holds_soon(lambda: file.exists() and file.read_text())
     parent.kill()
