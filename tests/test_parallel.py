@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from parallel_worker import decoded
+from parallel_worker import decoded, decoded_in_triton
 from safetensors.torch import load_file, save_file
 
 import fdllm
@@ -92,6 +92,13 @@ def test_two_processes_decode_what_one_decodes(shared, paths, name):
     whole = model.logits(torch.tensor(PROMPTS[:1]))
     assert (torch.tensor(first["logits"]) - whole).abs().max() <= 1e-5
     assert second["tokens"] == first["tokens"] and second["nfe"] == first["nfe"]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_two_processes_store_their_heads_by_the_kernel(shared, paths, name):
+    alone = decoded_in_triton(fdllm.load(paths[name], device="cpu"), SHARED[name][1], PROMPTS)
+    assert alone["chosen"]
+    assert [rank["models"][name]["triton"] for rank in shared[0]] == [alone, alone]
 
 
 @pytest.mark.parametrize("name", SHARED)
