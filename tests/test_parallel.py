@@ -95,10 +95,13 @@ def test_two_processes_decode_what_one_decodes(shared, paths, name):
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_two_processes_store_their_heads_by_the_kernel(shared, paths, name):
+def test_two_processes_keep_their_own_attention_beside_kernels_in_triton(shared, paths, name):
+    """Parts of a shared model have a forward of their own, so it is not rebuilt."""
     alone = decoded_in_triton(fdllm.load(paths[name], device="cpu"), SHARED[name][1], PROMPTS)
     assert alone["chosen"]
-    assert [rank["models"][name]["triton"] for rank in shared[0]] == [alone, alone]
+    for rank in shared[0]:
+        found = rank["models"][name]["triton"]
+        assert found["tokens"] == alone["tokens"] and not found["chosen"]
 
 
 @pytest.mark.parametrize("name", SHARED)

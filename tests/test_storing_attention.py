@@ -45,7 +45,7 @@ def launches():
 
 @pytest.mark.parametrize(("name", "cache"), [(name, cache) for name, caches in FAMILIES.items() for cache in caches])
 def test_families_decode_to_the_same_tokens(data, name, cache):
-    """Ragged rows, which leave the batch at an eos; the graph shows the kernel, and it is launched."""
+    """Ragged rows; the graph shows the kernel, and it is launched."""
     model = fdllm.load(str(data / "families" / name), **({"block_length": 8} if name == "llada2" else {}))
     how = {"cache": cache, "max_new_tokens": 8, "block_length": 4, "policy": "top-k"}
     expected = fdllm.compile(model, kernels="torch", **how).generate(PROMPTS)
@@ -59,6 +59,20 @@ def test_families_decode_to_the_same_tokens(data, name, cache):
     assert torch.equal(out.tokens, expected.tokens)
     assert out.row_nfe == expected.row_nfe
     assert "store_kv_kernel" in seen
+
+
+@pytest.mark.parametrize("cache", ["prefix", "dual"])
+def test_rows_that_are_done_leave_and_the_store_is_cut(cache):
+    model = random_model(3)
+    how = {"cache": cache, "policy": {"name": "top-k", "k": 1}, "max_new_tokens": 8, "block_length": 4}
+    prompts = [[1, 2, 3], [4, 5], [6, 7, 8, 9]]
+    first = fdllm.compile(model, kernels="torch", stop_at_eos=False, **how).generate(prompts).tokens
+    # what the second row says first ends it
+    model = BackboneDenoiser(model.module, model.spec.model_copy(update={"eos_ids": (int(first[1, 0]),)}))
+    expected = fdllm.compile(model, kernels="torch", **how).generate(prompts)
+    got = fdllm.compile(model, kernels="triton", **how).generate(prompts)
+    assert len({*expected.row_nfe}) > 1 and got.row_nfe == expected.row_nfe
+    assert torch.equal(got.tokens, expected.tokens)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "Gemma2"])
