@@ -60,7 +60,8 @@ def compile(  # noqa: A001 - the public name says what it does
         top_p: draw from the smallest set of ids whose probability exceeds this.
         top_k: draw from this many likeliest ids.
         stop_at_eos: a row is done when an eos stands with no open slot before it.
-        kernels: how statistics are computed: `torch`, `triton`, or `auto`: Triton on a GPU.
+        kernels: how statistics are computed and K/V rotated and stored: `torch`, `triton`, or `auto`: Triton on
+            a GPU.
         execution: how steps are run: `eager`, call by call; `compile`, by torch.compile; `cudagraph`, recorded
             once a phase and replayed; `static`, the same on any device, slowly, as a check; `auto` is `eager`.
 

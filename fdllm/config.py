@@ -111,7 +111,9 @@ class GenerateTable(Settings):
     seed: int = Field(0, ge=0, lt=2**63, description="seed of all noise; the same seed gives the same tokens")
     stop_at_eos: bool = Field(True, description="leave undecided what stands behind the first end of text")
     kernels: Literal["auto", "torch", "triton"] = Field(
-        "auto", description="how statistics of logits are computed; auto: triton on a GPU, torch elsewhere"
+        "auto",
+        description="how statistics of logits are computed and K/V rotated and stored; auto: triton on a GPU, torch "
+        "elsewhere",
     )
     execution: Literal["auto", "eager", "compile", "cudagraph", "static"] = Field(
         "auto",

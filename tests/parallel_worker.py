@@ -24,6 +24,12 @@ def decoded(model, cache, prompts):
     return {"tokens": [greedy.tokens.tolist(), drawn.tokens.tolist()], "nfe": [greedy.nfe, drawn.nfe]}
 
 
+def decoded_in_triton(model, cache, prompts):
+    """Tokens of a short decode by interpreted kernels, and whether rotation and write are one of them."""
+    decoder = fdllm.compile(model, cache=cache, kernels="triton", max_new_tokens=4, block_length=4, stop_at_eos=False)
+    return {"tokens": decoder.generate(prompts).tokens.tolist(), "chosen": "store_kv in triton" in decoder.explain()}
+
+
 def heads_stored(model, length=8):
     """K/V heads of this process, as the store holds them after a forward."""
     store = model.new_store(1, length)
@@ -39,6 +45,7 @@ def report(path, cache, prompts):
     query = model.module.model.layers[0].self_attn.q_proj.weight.to_local()
     return {
         **decoded(model, cache, prompts),
+        "triton": decoded_in_triton(model, cache, prompts),
         "tp": model.tp,
         "logits": logits.tolist(),
         "bits": sha256(logits.numpy().tobytes()).hexdigest(),

@@ -27,6 +27,8 @@ def test_every_line_of_it_runs_on_a_cpu(called, tmp_path):
     assert json.loads(printed) == report
     assert "no measurement" in report["note"]
     assert report["checks"] == list(checks.CHECKS)
+    assert [row["what"] for row in report["storing"]] == ["torch", "store_kv in triton"]
+    assert all(row[how]["median"] > 0 for row in report["storing"] for how in ("called_ms", "replayed_ms"))
     for row in report["decode"]["rows"]:
         assert row["reuse_ms"]["median"] > 0
         assert row["reads"] == (0 if row["policy"]["name"] == "top-k" else row["nfe"])

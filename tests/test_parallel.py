@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from parallel_worker import decoded
+from parallel_worker import decoded, decoded_in_triton
 from safetensors.torch import load_file, save_file
 
 import fdllm
@@ -92,6 +92,16 @@ def test_two_processes_decode_what_one_decodes(shared, paths, name):
     whole = model.logits(torch.tensor(PROMPTS[:1]))
     assert (torch.tensor(first["logits"]) - whole).abs().max() <= 1e-5
     assert second["tokens"] == first["tokens"] and second["nfe"] == first["nfe"]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_two_processes_keep_their_own_attention_beside_kernels_in_triton(shared, paths, name):
+    """Parts of a shared model have a forward of their own, so it is not rebuilt."""
+    alone = decoded_in_triton(fdllm.load(paths[name], device="cpu"), SHARED[name][1], PROMPTS)
+    assert alone["chosen"]
+    for rank in shared[0]:
+        found = rank["models"][name]["triton"]
+        assert found["tokens"] == alone["tokens"] and not found["chosen"]
 
 
 @pytest.mark.parametrize("name", SHARED)

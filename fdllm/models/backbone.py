@@ -4,6 +4,7 @@ The backbone runs with the attention function `fdllm`, which sends every layer t
 attention backend and builds no causal mask, so it is bidirectional whatever its config says.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, final
@@ -17,10 +18,11 @@ from fdllm.attention.sdpa import Sdpa
 from fdllm.component import SettingError
 from fdllm.kernels.head_statistics import HeadWeight
 from fdllm.kernels.linear import plain
+from fdllm.kernels.store_kv import StoreKv
 from fdllm.models.denoiser import Denoiser, Store
 from fdllm.models.feed import Feed, whole
 from fdllm.models.last_layer import picked
-from fdllm.models.rebuilt import rebuilt
+from fdllm.models.rebuilt import rebuilt, storing
 from fdllm.models.spec import Spec
 from fdllm.models.store import SlotLayer, SlotStore
 from fdllm.types import CanvasTokens, Hidden, Logits
@@ -103,6 +105,15 @@ class BackboneDenoiser(Denoiser):
         """Give weight and bias of a plain linear head that nobody hooked into."""
         head = self.module.get_output_embeddings()
         return HeadWeight(head.weight, head.bias) if plain(head) else None
+
+    def with_store_kv(self, store_kv: StoreKv) -> "BackboneDenoiser | None":
+        """Let every layer rotate and store by the kernel, where all of them are of a known form."""
+        made = storing(self._rebuilt, store_kv)
+        if made is None:
+            return None
+        other = copy.copy(self)
+        other._rebuilt = made
+        return other
 
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:

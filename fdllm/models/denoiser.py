@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fdllm.attention.base import AttentionBackend
 from fdllm.kernels.head_statistics import HeadWeight
+from fdllm.kernels.store_kv import StoreKv
 from fdllm.models.feed import Feed
 from fdllm.models.spec import Spec
 from fdllm.types import CanvasTokens, Hidden, Logits
@@ -99,6 +100,14 @@ class Denoiser(ABC):
 
         The compiler then takes statistics straight from hidden states and never calls `head`.
         """
+        return None
+
+    def with_store_kv(self, store_kv: StoreKv) -> "Denoiser | None":
+        """Give the same model with its keys rotated and stored by one kernel; None where it cannot.
+
+        The compiler then runs that one in phases that keep K/V.
+        """
+        del store_kv
         return None
 
     @abstractmethod

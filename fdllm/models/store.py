@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from fdllm.kernels.store_kv import StoreKv
 from fdllm.models.denoiser import Store
 from fdllm.models.feed import Feed
 
@@ -44,6 +45,16 @@ class SlotLayer(CacheLayerMixin):
             else:
                 buffer.scatter_(2, self.feed.slots[:, None, :, None].expand_as(states), states)
         return self.keys[:, :, : self.num_slots], self.values[:, :, : self.num_slots]
+
+    def rotate_and_update(
+        self, store_kv: StoreKv, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotate queries and keys, and write the computed slots; return queries and all slots."""
+        if not self.is_initialized:
+            self.lazy_initialization(k, v)
+        assert self.feed is not None and self.keys is not None and self.values is not None
+        rotated = store_kv(q, k, v, cos, sin, self.feed.slots, self.keys, self.values)
+        return rotated, self.keys[:, :, : self.num_slots], self.values[:, :, : self.num_slots]
 
     def taken(self, rows: Tensor, slots: int) -> "SlotLayer":
         """Copy the first `slots` slots of some rows of the batch; what the scratch slot holds does not matter."""
@@ -88,6 +99,26 @@ class SlotStore(Cache, Store):
             self.slot_layers.append(SlotLayer(self.num_slots))
             self.slot_layers[-1].feed = self.feed
         return self.slot_layers[layer_idx].update(key_states, value_states, *args, **kwargs)
+
+    def rotate_and_update(
+        self, store_kv: StoreKv, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, layer_idx: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotate, and write the computed slots of a layer, by one kernel.
+
+        Args:
+            store_kv: the kernel, in any of its forms.
+            q: queries before rotation, float[B H R D].
+            k: keys before rotation, float[B G R D].
+            v: values, float[B G R D].
+            cos: cosines of the positions, float[B R E].
+            sin: sines, float[B R E].
+            layer_idx: the layer.
+
+        Returns:
+            Rotated queries, float[B H R D], and every slot as stored, twice float[B G N D].
+
+        """
+        return self.slot_layers[layer_idx].rotate_and_update(store_kv, q, k, v, cos, sin)
 
     def at(self, feed: Feed) -> "SlotStore":
         """Say which slots the next forward computes."""

@@ -1,8 +1,9 @@
 """Say where and in which form each node runs: one graph per phase.
 
 A phase is a kind of forward, so that every program has static shapes and can be captured on its
-own. Statistics run in Triton on a GPU, in torch elsewhere; samples on a CPU are drawn in tiles of
-the vocabulary (`docs/log.md` says why).
+own. On a GPU statistics run in Triton, and K/V are rotated and stored by one kernel where the model's
+layers allow; in torch elsewhere. Samples on a CPU are drawn in tiles of the vocabulary (`docs/log.md`
+says why).
 """
 
 import os
@@ -68,6 +69,11 @@ def _placed(each: Node, phase: str, kernels: Form, device: torch.device) -> Node
         case Forward() | ConditionedForward() if phase == "full":
             alone = ForwardAlone if isinstance(op, Forward) else ConditionedForwardAlone
             return node(alone(op.denoiser, op.attention), each.name, writes=tuple(each.writes), title=each.title)
+        case Forward() if kernels == "triton":
+            storing = op.denoiser.with_store_kv(_in_triton("store_kv", "store_kv"))
+            if storing is None:
+                return each
+            return replace(each, op=replace(op, denoiser=storing), title=f"{each.title} with store_kv in triton")
         case RowStatistics() if kernels == "triton":
             return _instead(each, _in_triton("row_statistics", "RowStatistics")(op.draw, op.reads, op.wanted), "triton")
         case HeadStatistics() if kernels == "triton":

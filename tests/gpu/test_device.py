@@ -28,6 +28,13 @@ def test_tokens_are_those_of_the_cpu(cache, execution):
     checks.same_tokens(DEVICE, cache, execution)
 
 
+def test_keys_are_rotated_and_stored_by_the_kernel_unless_told_otherwise():
+    how = {"cache": "dual", "max_new_tokens": 8}
+    model = checks.moved(random_model(), DEVICE)
+    assert "with store_kv in triton" in compile_decoder(model, **how).explain()
+    assert "store_kv" not in compile_decoder(model, kernels="torch", **how).explain()
+
+
 def test_a_planned_run_replays_without_reading():
     model = checks.moved(random_model(), DEVICE)
     how = {"cache": "dual", "policy": {"name": "top-k", "k": 1}, "execution": "cudagraph"}

@@ -24,6 +24,7 @@ from fdllm.bench.gpu.ceilings import ceilings
 from fdllm.bench.gpu.checks import CHECKS
 from fdllm.bench.gpu.decode import decodes
 from fdllm.bench.gpu.kernels import attention, statistics
+from fdllm.bench.gpu.storing import storing
 
 SMOKE = "a test of this program on a CPU, with interpreted kernels and tiny sizes; no measurement"
 
@@ -90,6 +91,7 @@ def _measured(device: torch.device, quick: bool) -> dict[str, Any]:
             "ceilings": top,
             "attention": attention(device, bandwidth, quick, calls),
             "statistics": statistics(device, bandwidth, quick, calls),
+            "storing": storing(device, quick, calls),
             "decode": decodes(device, bandwidth, quick, repeats),
         }
 

@@ -9,8 +9,9 @@ from itertools import product
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from fdllm.caches.base import CachePolicy
+from fdllm.caches.base import CachePolicy, Rows
 from fdllm.compiling import compile as compile_decoder
 from fdllm.kernels.head_statistics import HeadWeight
 from fdllm.kernels.head_statistics import triton as head_statistics
@@ -20,6 +21,7 @@ from fdllm.kernels.store_kv import reference as plain_store_kv
 from fdllm.kernels.store_kv import triton as store_kv_kernel
 from fdllm.models.backbone import BackboneDenoiser
 from fdllm.models.denoiser import Denoiser
+from fdllm.models.feed import feed
 from fdllm.registry import load, names
 from fdllm.sampling import Greedy, Vocabulary
 from fdllm.testing import random_model
@@ -116,6 +118,33 @@ def store_kv(device: Device) -> None:
             assert error <= 4 * torch.finfo(dtype).eps * plain.abs().max(), f"store_kv: {error:.2e} off, {dtype}"
 
 
+def storing(device: Device) -> None:
+    """Compare what forwards store and predict with and without the kernel: a whole one, then a window over it."""
+    windows, lengths = [range(8, 12), range(6, 10)], [12, 10]
+    canvas = torch.arange(24).view(2, 12).to(device)
+    for family in ("llama", "qwen2"):
+        plain = moved(random_model(family=family), device)
+        by_kernel = plain.with_store_kv(store_kv_kernel.store_kv)
+        assert by_kernel is not None, f"storing: the layers of a {family} model do not fit"
+        stores = [model.new_store(2, 12) for model in (plain, by_kernel)]
+        for plans in ([range(12), range(10)], windows):
+            made = feed(plain.spec, [Rows(plan) for plan in plans], windows, lengths).to(device)
+            with torch.inference_mode():
+                known, got = (
+                    m.hidden(canvas, made, s, m.attention) for m, s in zip((plain, by_kernel), stores, strict=True)
+                )
+            pairs = [(got, known), *_stored(*stores)]
+            error = max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs)
+            assert error <= 1e-12, f"storing: {error:.2e} off in float64, {family}, {len(plans[0])} slots"
+
+
+def _stored(known: Any, got: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pair the buffers of two stores, without the scratch slot."""
+    for ours, theirs in zip(got.slot_layers, known.slot_layers, strict=True):
+        yield ours.keys[:, :, :-1], theirs.keys[:, :, :-1]
+        yield ours.values[:, :, :-1], theirs.values[:, :, :-1]
+
+
 def decoding(device: Device) -> None:
     """Decode with every cache, execution and attention backend to the tokens of `eager` on the CPU, in float64."""
     for cache, execution in product(caches(), executions(device)):
@@ -181,6 +210,7 @@ CHECKS: dict[str, Callable[[Device], None]] = {
     "row statistics": row_stats,
     "head statistics": head_stats,
     "store_kv": store_kv,
+    "storing": storing,
     "decoding": decoding,
     "batch invariance": batch_invariance,
 }

@@ -1,8 +1,7 @@
 """Rotary embedding and the write into the slot store in one pass: each number is read once and written once.
 
-Where it can stand: stock transformers backbones call `apply_rotary_pos_emb` and then the store's
-`update`, so rotation is over before the store is asked, and they offer no place that sees both. A
-`Denoiser` that computes its own layers calls `store_kv` where those two calls would be.
+It stands in `fdllm.models.storing_attention`, where a stock attention module rotates queries and keys,
+then calls the store's `update`. The compiler chooses it through `Denoiser.with_store_kv`.
 """
 
 from collections.abc import Iterator
