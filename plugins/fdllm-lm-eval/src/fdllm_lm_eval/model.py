@@ -1,0 +1,229 @@
+"""The model `fdllm` of lm-evaluation-harness: texts from a compiled decoder, likelihoods from masks."""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Self, final
+
+import lm_eval.utils
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import has_bos_prefix
+from tqdm import tqdm
+
+from fdllm.chat import text_of
+from fdllm.component import SettingError
+from fdllm.config import DecodingConfig
+from fdllm.decoder import Decoder
+from fdllm.schedules.blocks import Blocks
+from fdllm_lm_eval import likelihood, settings, wishes
+from fdllm_lm_eval.wishes import Totals, Wish
+
+logger = logging.getLogger(__name__)
+# what the harness passes where the user names no device
+UNSAID_DEVICE = "cuda:0"
+
+
+@final
+class FdllmLM(TemplateLM):
+    """A decoding config as a model: `--model fdllm --model_args path=...,cache=dual,policy=threshold,threshold=0.9`.
+
+    Attributes:
+        config: what the model arguments add up to.
+        likelihood: how likelihoods are estimated.
+        decoder: what the config compiles to.
+
+    """
+
+    def __init__(self, *, batch_size: int | str = 1, max_batch_size: int | None = None, **model_args: Any) -> None:
+        """Load the model and compile the decoder.
+
+        Args:
+            batch_size: prompts decoded together; it changes the speed and not the tokens.
+            max_batch_size: not taken, for it bounds a search that fdllm does not make.
+            model_args: see `fdllm_lm_eval.settings.read`.
+
+        Raises:
+            ValueError: an argument is wrong; names its key.
+
+        """
+        super().__init__()
+        self.batch_size = _size(batch_size, max_batch_size)
+        self.config, self.likelihood = settings.read(model_args)
+        self.decoder = self.config.compile()
+        self.model = self.decoder.model
+        self.tokenizer = self.model.tokenizer
+        if self.tokenizer is None:
+            raise SettingError(f"model: {self.model.name} has no tokenizer, and tasks are text; give one that has")
+        self._device = self.model.device
+        self._decoders: dict[Wish, tuple[Decoder, Totals]] = {}
+        self._scored = 0
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> Self:
+        """Make one from parsed arguments; a device among them stands above the one of the harness."""
+        more = {key: value for key, value in (additional_config or {}).items() if value is not None}
+        if {"device", "model.device"} & set(arg_dict) or more.get("device") == UNSAID_DEVICE:
+            more.pop("device", None)
+        return cls(**{**more, **arg_dict})
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
+        """Make one from `key=value,key=value`."""
+        return cls.create_from_arg_obj(lm_eval.utils.simple_parse_args_string(arg_string), additional_config)
+
+    # generation
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Decode one text for each request, in their order; a request's number is its row id."""
+        asked = [wishes.read(request.args[1]) for request in requests]
+        texts = [""] * len(requests)
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="fdllm: generate_until") as bar:
+            for wish in dict.fromkeys(wish for wish, _ in asked):
+                decoder, totals = self._decoders_of(wish)
+                numbers = [number for number, (each, _) in enumerate(asked) if each == wish]
+                prompts = {number: self._prompt(requests[number].args[0], decoder) for number in numbers}
+                for batch in wishes.batches(decoder, prompts, self.batch_size):
+                    out = decoder.generate(
+                        [prompts[number] for number in batch], self.config.generate.seed, row_ids=batch
+                    )
+                    for number, ids in zip(batch, out.completions, strict=True):
+                        texts[number] = self._text(ids[: wish.max_gen_toks], asked[number][1])
+                        self.cache_hook.add_partial("generate_until", requests[number].args, texts[number])
+                    totals.add(out)
+                    bar.update(len(batch))
+                logger.info("fdllm: %s", totals.to_dict())
+        return texts
+
+    def _decoders_of(self, wish: Wish) -> tuple[Decoder, Totals]:
+        """Compile the decoder of a wish once."""
+        if wish not in self._decoders:
+            self._decoders[wish] = (self._wished(wish).compile(self.model), Totals())
+        return self._decoders[wish]
+
+    def _wished(self, wish: Wish) -> DecodingConfig:
+        """Put a wish above the config; a length the config does not say is filled up to whole blocks."""
+        tables = self.config.to_dict()
+        said = {key: value for key, value in wish._asdict().items() if value is not None}
+        num_new = said.pop("max_gen_toks", self.config.generate.max_new_tokens)
+        schedule = self.decoder.plan.schedule
+        if num_new != self.config.generate.max_new_tokens and isinstance(schedule, Blocks):
+            num_new = -(-num_new // schedule.block_length) * schedule.block_length
+        if "temperature" in said:
+            tables.pop("temperature", None)
+        tables["generate"] |= {**said, "max_new_tokens": num_new}
+        return DecodingConfig.from_dict(tables)
+
+    def _prompt(self, text: str, decoder: Decoder) -> list[int]:
+        """Read a prompt; of one too long the begin is dropped, as the harness's own models do."""
+        room = None if self.max_length is None else self.max_length - decoder.plan.max_new_tokens
+        if room == 0:
+            raise SettingError(
+                f"max_gen_toks: {decoder.plan.max_new_tokens} slots fill the model's context of {self.max_length}, so no "
+                "prompt fits; lower it, as in --gen_kwargs max_gen_toks=256"
+            )
+        return self._last(self.tok_encode(text), room)
+
+    def _last(self, ids: list[int], room: int | None) -> list[int]:
+        if room is None or len(ids) <= room:
+            return ids
+        logger.warning("fdllm: a prompt of %d tokens is too long by %d; its begin is dropped", len(ids), len(ids) - room)
+        return ids[-room:]
+
+    def _text(self, ids: list[int], until: tuple[str, ...]) -> str:
+        """Write ids as text: cut where the task says, which may be at a special token, then without special tokens."""
+        text = wishes.cut(self.tokenizer.decode(ids, skip_special_tokens=False), until)
+        for special in self.tokenizer.all_special_tokens:
+            text = text.replace(special, "")
+        return text
+
+    # likelihood
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False, **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        """Score each continuation, int ids, after its context."""
+        likelihood.check(self.model)
+        found = []
+        for asked, context, continuation in tqdm(requests, disable=disable_tqdm, desc="fdllm: loglikelihood"):
+            prefix = self._before(context, continuation)
+            score = self._score(prefix, continuation), likelihood.is_greedy(self.model, prefix, continuation)
+            self.cache_hook.add_partial("loglikelihood", asked, score)
+            found.append(score)
+        return found
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Score whole texts, each in windows as long as the context, after the begin-of-text or an end token."""
+        likelihood.check(self.model)
+        found = []
+        for request in tqdm(requests, disable=disable_tqdm, desc="fdllm: loglikelihood_rolling"):
+            ids = self.tok_encode(request.args[0], add_special_tokens=False)
+            # a masked token and what predicts it share a slot, so a window holds one token less than the context
+            width = len(ids) if self.max_length is None else self.max_length - 1
+            windows = lm_eval.utils.get_rolling_token_windows(
+                token_list=ids, prefix_token=self.prefix_token_id, max_seq_len=max(width, 1), context_len=1
+            )
+            score = sum(self._score(*window) for window in map(lm_eval.utils.make_disjoint_window, windows))
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, score)
+            found.append(score)
+        return found
+
+    def _before(self, context: list[int], continuation: list[int]) -> list[int]:
+        """Give what of a context fits before a continuation, at least one token."""
+        room = None if self.max_length is None else self.max_length - len(continuation)
+        if not continuation or (room is not None and room < 1):
+            raise SettingError(
+                f"loglikelihood: wanted a continuation of 1 to {'any number of' if room is None else self.max_length - 1} "
+                f"tokens, got {len(continuation)}; leave the task out, or take a model of longer context"
+            )
+        return self._last(context or [self.prefix_token_id], room)
+
+    def _score(self, prefix: list[int], answer: list[int]) -> float:
+        self._scored += 1
+        return likelihood.log_likelihood(self.model, prefix, answer, self.likelihood, self.config.generate.seed)
+
+    # what the harness asks besides
+
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends a text."""
+        return int(self.model.spec.eos_ids[0])
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands before a text without context: the token that begins one, or else the one that ends one."""
+        first: int | None = self.tokenizer.bos_token_id
+        return self.eot_token_id if first is None else first
+
+    @property
+    def max_length(self) -> int | None:
+        """Slots of prompt and response; None: any number."""
+        return self.model.spec.context
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
+        """Read a text as ids; unless told, special tokens are added where it does not begin with one already."""
+        told = add_special_tokens
+        add = not has_bos_prefix(string, self.tokenizer.bos_token) if told is None else told
+        return list(self.tokenizer(string, add_special_tokens=add).input_ids)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Write a conversation by the model's chat template; without a generation prompt its last message goes on."""
+        return text_of(chat_history, self.model, continued=not add_generation_prompt)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Name of the tokenizer, for the harness's cache of requests."""
+        return self.model.name.replace("/", "__")
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Give what the results file records under `config`: settings, and what each decoder was and spent."""
+        spent = [{"record": decoder.record(), **totals.to_dict()} for decoder, totals in self._decoders.values()]
+        scored = {**self.likelihood.model_dump(), "seed": self.config.generate.seed, "scored": self._scored}
+        return {"fdllm": {"settings": self.config.to_dict(), "generation": spent, "likelihood": scored}}
+
+
+def _size(given: int | str, most: int | None) -> int:
+    if most is not None or not str(given).isdecimal() or int(given) < 1:
+        got = f"batch_size = {given!r}" + ("" if most is None else f" and max_batch_size = {most!r}")
+        raise SettingError(f"batch_size: wanted a whole number of at least 1, without a search for one, got {got}")
+    return int(given)
