@@ -52,9 +52,9 @@ def log_likelihood(model: Denoiser, prefix: list[int], answer: list[int], how: L
 
     """
     # a model of blocks attends to none behind, so their likelihoods multiply
+    parts = pieces(model.spec, len(prefix), len(answer))
     return sum(
-        _one(model, [*prefix, *answer[: part.start]], [answer[i] for i in part], how, seed)
-        for part in pieces(model.spec, len(prefix), len(answer))
+        (_one(model, [*prefix, *answer[: part.start]], [answer[i] for i in part], how, seed) for part in parts), 0.0
     )
 
 
@@ -68,10 +68,10 @@ def is_greedy(model: Denoiser, prefix: list[int], answer: list[int]) -> bool:
 
 
 def pieces(spec: Spec, begin: int, length: int) -> Iterator[range]:
-    """Cut an answer that begins at slot `begin` where the model's blocks end; whole where every slot sees every other."""
-    size = spec.block_length if spec.pattern == "block-causal" else begin + length
+    """Cut an answer that begins at slot `begin` where the model's blocks end; one whole where all slots see all."""
+    size = spec.block_length if spec.pattern == "block-causal" else begin + length + 1
     edges = [begin, *range((begin // size + 1) * size, begin + length, size), begin + length]
-    return (range(a - begin, b - begin) for a, b in zip(edges, edges[1:], strict=False))
+    return (range(a - begin, b - begin) for a, b in zip(edges, edges[1:], strict=False) if a < b)
 
 
 def masks(length: int, samples: int, key: str, seed: int) -> tuple[Tensor, Tensor]:
@@ -103,7 +103,7 @@ def _one(model: Denoiser, prefix: list[int], answer: list[int], how: Likelihood,
     chosen, weights = masks(len(answer), how.mc_samples, str(prefix), seed)
     told = torch.tensor(answer, device=model.device)
     total = 0.0
-    for masked, weight in zip(chosen.split(how.mc_batch), weights.split(how.mc_batch), strict=True):
+    for masked, weight in zip(torch.split(chosen, how.mc_batch), torch.split(weights, how.mc_batch), strict=True):
         shown = told.masked_fill(masked.to(model.device), _mask_id(model))
         each = _predicted(model, prefix, shown).log_softmax(-1)
         right = each.gather(-1, told.expand(len(shown), -1)[..., None])[..., 0].cpu().double()

@@ -1,8 +1,6 @@
 """The model `fdllm` of lm-evaluation-harness: texts from a compiled decoder, likelihoods from masks."""
 
 import logging
-from collections.abc import Mapping
-from functools import partial
 from typing import Any, Self, final
 
 import lm_eval.utils
@@ -13,13 +11,11 @@ from tqdm import tqdm
 
 from fdllm.chat import text_of
 from fdllm.component import SettingError
-from fdllm.config import DecodingConfig
-from fdllm.decoder import Decoder
-from fdllm.schedules.blocks import Blocks
 from fdllm_lm_eval import likelihood, settings, wishes
-from fdllm_lm_eval.wishes import Totals, Wish
+from fdllm_lm_eval.decoders import Decoders
 
-logger = logging.getLogger(__name__)
+# below the harness's own, whose level and form it takes
+logger = logging.getLogger("lm_eval.fdllm")
 # what the harness passes where the user names no device
 UNSAID_DEVICE = "cuda:0"
 
@@ -31,7 +27,8 @@ class FdllmLM(TemplateLM):
     Attributes:
         config: what the model arguments add up to.
         likelihood: how likelihoods are estimated.
-        decoder: what the config compiles to.
+        decoders: what the config compiles to, by what tasks wish.
+        model: what is decoded with and scored.
 
     """
 
@@ -50,13 +47,12 @@ class FdllmLM(TemplateLM):
         super().__init__()
         self.batch_size = _size(batch_size, max_batch_size)
         self.config, self.likelihood = settings.read(model_args)
-        self.decoder = self.config.compile()
-        self.model = self.decoder.model
+        self.decoders = Decoders(self.config)
+        self.model = self.decoders.plain.model
         self.tokenizer = self.model.tokenizer
         if self.tokenizer is None:
             raise SettingError(f"model: {self.model.name} has no tokenizer, and tasks are text; give one that has")
         self._device = self.model.device
-        self._decoders: dict[Wish, tuple[Decoder, Totals]] = {}
         self._scored = 0
 
     @classmethod
@@ -80,9 +76,14 @@ class FdllmLM(TemplateLM):
         texts = [""] * len(requests)
         with tqdm(total=len(requests), disable=disable_tqdm, desc="fdllm: generate_until") as bar:
             for wish in dict.fromkeys(wish for wish, _ in asked):
-                decoder, totals = self._decoders_of(wish)
+                decoder, totals = self.decoders.of(wish)
                 numbers = [number for number, (each, _) in enumerate(asked) if each == wish]
-                prompts = {number: self._prompt(requests[number].args[0], decoder) for number in numbers}
+                prompts = {
+                    number: self._fitted(
+                        self.tok_encode(requests[number].args[0]), decoder.plan.max_new_tokens, "max_gen_toks"
+                    )
+                    for number in numbers
+                }
                 for batch in wishes.batches(decoder, prompts, self.batch_size):
                     out = decoder.generate(
                         [prompts[number] for number in batch], self.config.generate.seed, row_ids=batch
@@ -95,39 +96,18 @@ class FdllmLM(TemplateLM):
                 logger.info("fdllm: %s", totals.to_dict())
         return texts
 
-    def _decoders_of(self, wish: Wish) -> tuple[Decoder, Totals]:
-        """Compile the decoder of a wish once."""
-        if wish not in self._decoders:
-            self._decoders[wish] = (self._wished(wish).compile(self.model), Totals())
-        return self._decoders[wish]
-
-    def _wished(self, wish: Wish) -> DecodingConfig:
-        """Put a wish above the config; a length the config does not say is filled up to whole blocks."""
-        tables = self.config.to_dict()
-        said = {key: value for key, value in wish._asdict().items() if value is not None}
-        num_new = said.pop("max_gen_toks", self.config.generate.max_new_tokens)
-        schedule = self.decoder.plan.schedule
-        if num_new != self.config.generate.max_new_tokens and isinstance(schedule, Blocks):
-            num_new = -(-num_new // schedule.block_length) * schedule.block_length
-        if "temperature" in said:
-            tables.pop("temperature", None)
-        tables["generate"] |= {**said, "max_new_tokens": num_new}
-        return DecodingConfig.from_dict(tables)
-
-    def _prompt(self, text: str, decoder: Decoder) -> list[int]:
-        """Read a prompt; of one too long the begin is dropped, as the harness's own models do."""
-        room = None if self.max_length is None else self.max_length - decoder.plan.max_new_tokens
-        if room == 0:
-            raise SettingError(
-                f"max_gen_toks: {decoder.plan.max_new_tokens} slots fill the model's context of {self.max_length}, so no "
-                "prompt fits; lower it, as in --gen_kwargs max_gen_toks=256"
-            )
-        return self._last(self.tok_encode(text), room)
-
-    def _last(self, ids: list[int], room: int | None) -> list[int]:
-        if room is None or len(ids) <= room:
+    def _fitted(self, ids: list[int], behind: int, what: str) -> list[int]:
+        """Drop the begin of what does not fit before so many slots, as the harness's own models do, and say so."""
+        if self.max_length is None:
             return ids
-        logger.warning("fdllm: a prompt of %d tokens is too long by %d; its begin is dropped", len(ids), len(ids) - room)
+        room = self.max_length - behind
+        if room < 1:
+            raise SettingError(
+                f"{what}: {behind} tokens leave no room for a prompt in the model's context of {self.max_length}; "
+                "ask for fewer, or take a model of longer context"
+            )
+        if len(ids) > room:
+            logger.warning("fdllm: a prompt is %d tokens too long; its begin is dropped", len(ids) - room)
         return ids[-room:]
 
     def _text(self, ids: list[int], until: tuple[str, ...]) -> str:
@@ -146,7 +126,7 @@ class FdllmLM(TemplateLM):
         likelihood.check(self.model)
         found = []
         for asked, context, continuation in tqdm(requests, disable=disable_tqdm, desc="fdllm: loglikelihood"):
-            prefix = self._before(context, continuation)
+            prefix = self._fitted(context or [self.prefix_token_id], len(continuation), "loglikelihood")
             score = self._score(prefix, continuation), likelihood.is_greedy(self.model, prefix, continuation)
             self.cache_hook.add_partial("loglikelihood", asked, score)
             found.append(score)
@@ -163,20 +143,10 @@ class FdllmLM(TemplateLM):
             windows = lm_eval.utils.get_rolling_token_windows(
                 token_list=ids, prefix_token=self.prefix_token_id, max_seq_len=max(width, 1), context_len=1
             )
-            score = sum(self._score(*window) for window in map(lm_eval.utils.make_disjoint_window, windows))
+            score = sum((self._score(*pair) for pair in map(lm_eval.utils.make_disjoint_window, windows)), 0.0)
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, score)
             found.append(score)
         return found
-
-    def _before(self, context: list[int], continuation: list[int]) -> list[int]:
-        """Give what of a context fits before a continuation, at least one token."""
-        room = None if self.max_length is None else self.max_length - len(continuation)
-        if not continuation or (room is not None and room < 1):
-            raise SettingError(
-                f"loglikelihood: wanted a continuation of 1 to {'any number of' if room is None else self.max_length - 1} "
-                f"tokens, got {len(continuation)}; leave the task out, or take a model of longer context"
-            )
-        return self._last(context or [self.prefix_token_id], room)
 
     def _score(self, prefix: list[int], answer: list[int]) -> float:
         self._scored += 1
@@ -217,9 +187,10 @@ class FdllmLM(TemplateLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """Give what the results file records under `config`: settings, and what each decoder was and spent."""
-        spent = [{"record": decoder.record(), **totals.to_dict()} for decoder, totals in self._decoders.values()]
         scored = {**self.likelihood.model_dump(), "seed": self.config.generate.seed, "scored": self._scored}
-        return {"fdllm": {"settings": self.config.to_dict(), "generation": spent, "likelihood": scored}}
+        return {
+            "fdllm": {"settings": self.config.to_dict(), "generation": self.decoders.report(), "likelihood": scored}
+        }
 
 
 def _size(given: int | str, most: int | None) -> int:

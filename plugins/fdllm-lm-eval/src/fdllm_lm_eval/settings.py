@@ -72,7 +72,12 @@ def _full(key: str, tables: Mapping[str, type[BaseModel]]) -> str:
         return key
     found = next((name for name, table in tables.items() if key in table.model_fields), None)
     if found is None:
-        known = {"config", *NAMES, *Likelihood.model_fields, *(field for t in tables.values() for field in t.model_fields)}
+        known = {
+            "config",
+            *NAMES,
+            *Likelihood.model_fields,
+            *(field for t in tables.values() for field in t.model_fields),
+        }
         close = get_close_matches(key, sorted(known), n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(known))}, and table.key"
         raise SettingError(f"model_args.{key}: no such key; {hint}")

@@ -1,14 +1,12 @@
 """What a task wishes of a text: generation arguments of the harness as settings of a decoder."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from fdllm.component import SettingError
 from fdllm.decoder import Decoder
-from fdllm.generation import Generation
 
 KNOWN = ("until", "do_sample", "temperature", "max_gen_toks", "top_p", "top_k")
 
@@ -43,7 +41,7 @@ def read(given: Mapping[str, Any]) -> tuple[Wish, tuple[str, ...]]:
     known = normalize_gen_kwargs({key: value for key, value in given.items() if (key, value) != ("num_beams", 1)}, 0)
     if unknown := sorted(set(known) - set(KNOWN)):
         raise SettingError(
-            f"gen_kwargs.{unknown[0]}: no decoder here has it, got {known[unknown[0]]!r}; known keys: {', '.join(KNOWN)}"
+            f"gen_kwargs.{unknown[0]}: no such key, got {known[unknown[0]]!r}; known keys: {', '.join(KNOWN)}"
         )
     temperature = None
     if {"do_sample", "temperature"} & set(given):
@@ -81,40 +79,3 @@ def batches(decoder: Decoder, prompts: Mapping[int, list[int]], size: int) -> It
             unfilled.remove(batch)
             yield batch
     yield from unfilled
-
-
-@dataclass
-class Totals:
-    """Sums over the texts of one decoder, in fdllm's definitions.
-
-    Attributes:
-        texts: how many there are.
-        nfe: forward passes of the model; one over a batch is one.
-        row_nfe: forward passes each text took part in, summed; it does not depend on batches.
-        visible_tokens: tokens up to the first eos, before a text is cut by what the task says.
-        decode_seconds: synchronized time of all decodes.
-
-    """
-
-    texts: int = 0
-    nfe: int = 0
-    row_nfe: int = 0
-    visible_tokens: int = 0
-    decode_seconds: float = field(default=0.0)
-
-    def add(self, out: Generation) -> None:
-        """Enter a batch."""
-        self.texts += len(out.completions)
-        self.nfe += out.nfe
-        self.row_nfe += sum(out.row_nfe)
-        self.visible_tokens += out.stats.visible_tokens
-        self.decode_seconds += out.stats.decode_seconds
-
-    def to_dict(self) -> dict[str, float]:
-        """Give sums and rates for a report; `nfe_per_text` is what a text alone would take."""
-        return {
-            **vars(self),
-            "nfe_per_text": self.row_nfe / self.texts if self.texts else 0.0,
-            "tokens_per_second": self.visible_tokens / self.decode_seconds if self.decode_seconds else 0.0,
-            "tokens_per_forward": self.visible_tokens / self.row_nfe if self.row_nfe else 0.0,
-        }

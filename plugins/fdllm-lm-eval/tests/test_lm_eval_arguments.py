@@ -1,0 +1,109 @@
+"""Model arguments and generation arguments: what they add up to, and what is refused."""
+
+import shutil
+
+import pytest
+from fdllm_lm_eval import settings, wishes
+from fdllm_lm_eval.model import FdllmLM
+
+from fdllm.config import DecodingConfig
+from fdllm.models.files import BUILT_IN
+
+
+def test_short_keys_are_those_of_the_first_table_that_has_them():
+    given = {"path": "tiny", "device": "cpu", "cache": "dual", "policy": "top-k", "k": 2, "block_length": 8, "seed": 3}
+    config, how = settings.read({**given, "max_new_tokens": 16, "model.block_length": 4, "mc_samples": 5})
+    assert config.to_dict() == {
+        "model": {"path": "tiny", "device": "cpu", "block_length": 4},
+        "generate": {"max_new_tokens": 16, "block_length": 8, "seed": 3},
+        "schedule": {"name": "blocks"},
+        "cache": {"name": "dual"},
+        "policy": {"name": "top-k", "k": 2},
+    }
+    assert how.mc_samples == 5
+
+
+def test_a_file_comes_first_and_keys_change_it(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text('[model]\npath = "tiny"\n[policy]\nname = "threshold"\nthreshold = 0.9\n')
+    assert settings.read({"config": str(file)})[0] == DecodingConfig.from_file(file)
+    changed, _ = settings.read({"config": str(file), "threshold": 0.5, "cache": None, "temperature": 0.5})
+    assert changed.policy.threshold == 0.5 and changed.generate.temperature == 0.5
+    assert changed.to_dict()["cache"] == {"name": "none"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"treshold": 0.9}, "model_args.treshold: no such key; did you mean 'threshold'"),
+        (
+            {"xyz": 1},
+            "model_args.xyz: no such key; known keys: attention, block_length, cache, config, .*, and table.key",
+        ),
+        ({"policy": "top-k", "threshold": 0.9}, "model_args.threshold: no such key"),
+        ({"policy.treshold": 0.9}, "policy.treshold: no such key; did you mean 'threshold'"),
+        ({"policy": "bold"}, r"policy: no policy named 'bold'. Installed: .*threshold, top-k"),
+        ({"threshold": "high"}, "policy.threshold: .*'high'"),
+        ({"mc_samples": 0}, "model_args.mc_samples: .* greater than or equal to 1, got 0"),
+        ({"config": "nowhere.toml"}, "nowhere.toml: cannot be read"),
+    ],
+)
+def test_wrong_model_arguments_are_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        settings.read(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"batch_size": "auto"}, "batch_size: wanted a whole number of at least 1, .* got batch_size = 'auto'"),
+        ({"batch_size": 0}, "batch_size: wanted a whole number of at least 1"),
+        ({"max_batch_size": 8}, "batch_size: .* got batch_size = 1 and max_batch_size = 8"),
+    ],
+)
+def test_a_search_for_a_batch_size_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        FdllmLM(path="tiny", **given)
+
+
+def test_a_model_without_a_tokenizer_is_refused(tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(BUILT_IN["tiny"] / name, tmp_path)
+    with pytest.raises(ValueError, match="has no tokenizer, and tasks are text; give one that has"):
+        FdllmLM(path=str(tmp_path))
+
+
+def test_the_device_among_the_model_arguments_stands_above_that_of_the_harness():
+    harness = {"device": "cuda:0", "batch_size": "2", "max_batch_size": None}
+    # what the harness passes unasked is no wish
+    assert FdllmLM.create_from_arg_obj({"path": "tiny"}, harness).config.model.device == "auto"
+    assert FdllmLM.create_from_arg_string("path=tiny,device=cpu", harness).device.type == "cpu"
+    assert FdllmLM.create_from_arg_string("path=tiny", {"device": "cpu"}).config.model.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("given", "wish"),
+    [
+        ({}, (None, None, None, None)),
+        ({"until": "x", "do_sample": False}, (None, 0.0, None, None)),
+        ({"do_sample": False, "temperature": 0.7, "top_p": 0.9}, (None, 0.0, None, None)),
+        ({"temperature": 0.7, "top_p": 0.9, "max_gen_toks": 40}, (40, 0.7, 0.9, None)),
+        ({"do_sample": True, "top_k": 5, "num_beams": 1}, (None, 1.0, None, 5)),
+        ({"max_new_tokens": 12}, (12, None, None, None)),
+    ],
+)
+def test_generation_arguments_become_settings(given, wish):
+    assert wishes.read(given)[0] == wish
+
+
+def test_an_unknown_generation_argument_is_named():
+    with pytest.raises(
+        ValueError, match=r"gen_kwargs.num_beams: no such key, got 4; known keys: until, do_sample, temp"
+    ):
+        wishes.read({"num_beams": 4})
+
+
+def test_a_text_is_cut_before_the_first_end():
+    assert wishes.cut("a Q: b\n\nc", ["\n\n", "Q:"]) == "a "
+    assert wishes.cut("a", ["Q:"]) == "a"
+    assert wishes.read({"until": ["", "Q:"]})[1] == ("Q:",)
