@@ -38,7 +38,7 @@ def test_a_file_comes_first_and_keys_change_it(tmp_path):
         ({"treshold": 0.9}, "model_args.treshold: no such key; did you mean 'threshold'"),
         (
             {"xyz": 1},
-            "model_args.xyz: no such key; known keys: attention, block_length, cache, config, .*, and table.key",
+            "model_args.xyz: no such key; known keys: add_bos, attention, block_length, cache, config, .*, and table.key",
         ),
         ({"policy": "top-k", "threshold": 0.9}, "model_args.threshold: no such key"),
         ({"policy.treshold": 0.9}, "policy.treshold: no such key; did you mean 'threshold'"),

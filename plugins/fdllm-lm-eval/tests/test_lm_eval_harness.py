@@ -13,7 +13,7 @@ import torch
 from fdllm_lm_eval import wishes
 from fdllm_lm_eval.likelihood import is_greedy, log_likelihood
 from fdllm_lm_eval.model import FdllmLM
-from fdllm_lm_eval.settings import Likelihood
+from fdllm_lm_eval.settings import Options
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
@@ -106,9 +106,9 @@ def test_a_task_scores_what_fdllm_decodes(folder, batch_size):
     out = [decoder.generate(problem.question) for problem in ASKED]
     right = [answer_of(each.text[0]) == problem.answer for each, problem in zip(out, ASKED, strict=True)]
     assert [sample["resps"][0][0] for sample in samples] == [each.text[0] for each in out]
-    assert result["exact_match,number"] == sum(right) / len(right) and 0 < sum(right)
+    assert result["exact_match,number"] == sum(right) / len(right) and sum(right) > 0
     (spent,) = config["fdllm"]["generation"]
-    assert spent["record"] == decoder.record() | {"sampling": spent["record"]["sampling"]}
+    assert spent["record"] == decoder.record()
     assert spent["texts"] == 5 and spent["row_nfe"] == sum(each.nfe for each in out)
     assert spent["nfe"] == spent["row_nfe"] if batch_size == 1 else spent["nfe"] < spent["row_nfe"]
     assert spent["visible_tokens"] == sum(each.stats.visible_tokens for each in out)
@@ -186,7 +186,7 @@ def test_answers_are_kept_for_the_next_run(model, tmp_path):
         # what adds to the store is the model itself, request by request
         assert len(kept.dbdict) == 2
         assert first == (kept.generate_until(asked), kept.loglikelihood(scored))
-        assert kept.decoders.report()[0]["texts"] == 1 and kept.get_model_info()["fdllm"]["likelihood"]["scored"] == 1
+        assert kept.decoders.report()[0]["texts"] == 1 and kept.get_model_info()["fdllm"]["scored"] == 1
     finally:
         kept.lm.set_cache_hook(model.cache_hook)
         kept.dbdict.close()
@@ -202,10 +202,11 @@ def test_a_multiple_choice_task_takes_the_likeliest_answer(folder, model):
         prefix, answer = (lm.tokenizer(text).input_ids for text in (problem.question, problem.text))
         assert lm.tokenizer(problem.question + problem.text).input_ids == prefix + answer
         score, greedy = sample["filtered_resps"][1]
-        assert float(score) == pytest.approx(log_likelihood(lm, prefix, answer, Likelihood(mc_samples=8), 0))
+        assert float(score) == pytest.approx(log_likelihood(lm, prefix, answer, Options(mc_samples=8), 0))
         assert str(greedy) == str(is_greedy(lm, prefix, answer))
     assert result["acc,none"] >= 0.8
-    assert config["fdllm"]["likelihood"] == {"mc_samples": 8, "mc_batch": 16, "seed": 0, "scored": 15}
+    assert config["fdllm"]["options"] == {"add_bos": False, "mc_samples": 8, "mc_batch": 16}
+    assert config["fdllm"]["scored"] == 15
 
 
 def test_whole_texts_are_scored_in_windows(model):
@@ -213,7 +214,7 @@ def test_whole_texts_are_scored_in_windows(model):
     text = model.tokenizer.decode(ids)
     small = FdllmLM(path="tiny", device="cpu", context=9, max_new_tokens=4, block_length=4, mc_samples=8)
     (found,) = small.loglikelihood_rolling([request("loglikelihood_rolling", text)], disable_tqdm=True)
-    how, (start,) = Likelihood(mc_samples=8), [model.prefix_token_id]
+    how, (start,) = Options(mc_samples=8), [model.prefix_token_id]
     assert start == model.model.spec.eos_ids[0]
     # eight tokens a window, each after one token, the last window filled up with what stands before it
     parts = [([start], ids[:8]), (ids[7:8], ids[8:16]), (ids[11:16], ids[16:])]
@@ -222,15 +223,21 @@ def test_whole_texts_are_scored_in_windows(model):
     assert whole == pytest.approx(log_likelihood(model.model, [start], ids, how, 0))
 
 
+def test_a_text_without_context_needs_a_token_before_it():
+    model = FdllmLM(path="tiny", device="cpu", eos_ids=[], max_new_tokens=4)
+    with pytest.raises(ValueError, match="model.eos_ids: tiny names no token that ends a text; give it"):
+        model.loglikelihood([request("loglikelihood", "", " 4")], disable_tqdm=True)
+
+
 def test_a_context_may_be_empty_or_too_long(model, caplog):
     score = model.loglikelihood([request("loglikelihood", "", " 4")], disable_tqdm=True)
     (ids,) = [model.tok_encode(" 4")]
-    assert score[0][0] == pytest.approx(log_likelihood(model.model, [0], ids, model.likelihood, 0))
+    assert score[0][0] == pytest.approx(log_likelihood(model.model, [0], ids, model.options, 0))
     small = FdllmLM(path="tiny", device="cpu", context=8, max_new_tokens=4, block_length=4)
     long = model.tok_encode(ASKED[0].question)
     (found, _), *_ = small.loglikelihood([request("loglikelihood", ASKED[0].question, " 4")], disable_tqdm=True)
     assert "its begin is dropped" in caplog.text
-    assert found == pytest.approx(log_likelihood(small.model, long[-(8 - len(ids)) :], ids, small.likelihood, 0))
+    assert found == pytest.approx(log_likelihood(small.model, long[-(8 - len(ids)) :], ids, small.options, 0))
     with pytest.raises(
         ValueError, match="loglikelihood: .* tokens leave no room for a prompt in the model's context of 8"
     ):
@@ -269,6 +276,19 @@ def test_an_answer_begun_goes_on(chatty):
     assert model.apply_chat_template(told, add_generation_prompt=False).endswith("assistant: It is")
     assert model.apply_chat_template(told[:1]).endswith("assistant:")
     assert model.chat_template(True) == TEMPLATE and "/" not in model.tokenizer_name
+
+
+def test_a_begin_of_text_is_put_before_prompts_on_wish(chatty, tmp_path):
+    path = tmp_path / "tiny"
+    shutil.copytree(chatty, path)
+    file = path / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "bos_token": "<|pad|>"}))
+    plain, begun = (FdllmLM(path=str(path), device="cpu", add_bos=add) for add in (False, True))
+    ids = plain.tok_encode("1+1=")
+    assert begun.prefix_token_id == 3 and begun.tok_encode("1+1=") == begun.tok_encode("<|pad|>1+1=") == [3, *ids]
+    assert begun.tok_encode("1+1=", add_special_tokens=False) == ids
+    with pytest.raises(ValueError, match=r"model_args.add_bos: the tokenizer of .* has no begin of text; drop it"):
+        FdllmLM(path=str(chatty), device="cpu", add_bos=True)
 
 
 def test_a_model_without_a_template_refuses_conversations(folder, model):

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 from fdllm_lm_eval.likelihood import check, is_greedy, log_likelihood, masks, pieces
-from fdllm_lm_eval.settings import Likelihood
+from fdllm_lm_eval.settings import Options
 
 import fdllm
 from fdllm.component import SettingError
@@ -42,7 +42,7 @@ def joint_model(length, shift, vocabulary=3):
 def test_of_a_model_that_knows_the_joint_distribution_it_is_exact(length, shift):
     model, joint = joint_model(length, shift)
     for answer in list(product(range(3), repeat=length))[::4]:
-        found = log_likelihood(model, PREFIX, list(answer), Likelihood(mc_samples=7), 0)
+        found = log_likelihood(model, PREFIX, list(answer), Options(mc_samples=7), 0)
         assert found == pytest.approx(joint[answer].log().item(), rel=1e-5)
 
 
@@ -57,7 +57,7 @@ def test_the_closed_form_of_two_tokens():
     both = logp([mask, mask], 0, a) + logp([mask, mask], 1, b)
     # one token masked in half of the cases, either with half, twice its loss; both in the other half
     expected = 0.5 * 0.5 * 2 * alone + 0.5 * both
-    assert log_likelihood(model, PREFIX, [a, b], Likelihood(mc_samples=3), 0) == pytest.approx(expected, rel=1e-5)
+    assert log_likelihood(model, PREFIX, [a, b], Options(mc_samples=3), 0) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 4, 7])
@@ -83,8 +83,8 @@ def test_counts_are_spread_evenly_and_each_is_as_likely_as_another(length, sampl
 
 def test_the_estimate_converges_to_the_sum_over_all_masks():
     model, answer = random_model(2), [1, 8, 3, 9, 4, 12]
-    exact = log_likelihood(model, PREFIX, answer, Likelihood(mc_samples=63), 0)
-    drawn = torch.tensor([log_likelihood(model, PREFIX, answer, Likelihood(mc_samples=24), s) for s in range(30)])
+    exact = log_likelihood(model, PREFIX, answer, Options(mc_samples=63), 0)
+    drawn = torch.tensor([log_likelihood(model, PREFIX, answer, Options(mc_samples=24), s) for s in range(30)])
     assert len(set(drawn.tolist())) == 30
     assert abs(drawn.mean().item() - exact) < 4 * drawn.std().item() / 30**0.5
     assert drawn.std().item() < abs(exact) / 4
@@ -92,7 +92,7 @@ def test_the_estimate_converges_to_the_sum_over_all_masks():
 
 def test_masks_depend_on_seed_and_prefix_and_not_on_batches():
     model, answer = random_model(0), list(range(1, 9))
-    found = [log_likelihood(model, PREFIX, answer, Likelihood(mc_samples=10, mc_batch=n), 0) for n in (1, 3, 10)]
+    found = [log_likelihood(model, PREFIX, answer, Options(mc_samples=10, mc_batch=n), 0) for n in (1, 3, 10)]
     assert found == pytest.approx([found[0]] * 3, rel=1e-6)
     drawn = masks(8, 10, "a", 0)[0]
     assert torch.equal(drawn, masks(8, 10, "a", 0)[0])
@@ -105,7 +105,7 @@ def test_an_answer_over_blocks_is_scored_block_by_block():
     assert [*pieces(model.spec, 4, 4)] == [range(4)]
     assert [*pieces(random_model().spec, 40, 70)] == [range(70)]
     assert [*pieces(random_model().spec, 40, 0)] == []
-    how = Likelihood()
+    how = Options()
     parts = [(PREFIX, answer[:1]), (PREFIX + answer[:1], answer[1:5]), (PREFIX + answer[:5], answer[5:])]
     apart = sum(log_likelihood(model, *part, how, 0) for part in parts)
     assert log_likelihood(model, PREFIX, answer, how, 0) == pytest.approx(apart)

@@ -3,10 +3,10 @@
 Source: Nie et al. 2025, LLaDA, arXiv:2502.09992, equation 6 and algorithm 3; compared with
 get_log_likelihood.py of ML-GSAI/LLaDA b7e6c35. Of L tokens, l are masked, l from 1 to L and then the
 l tokens all equally likely; L / l times the summed log-probability of the masked tokens is an
-unbiased estimate of a lower bound. As there, l is spread evenly over the samples. Where we differ: every l is
-exactly as likely as the others, while the published rounding prefers even ones; one spread goes over
-all samples, so batches do not matter; and where an answer has no more masks than there are samples,
-each is taken once with its weight, so that nothing is left to chance.
+unbiased estimate of a lower bound. As there, l is spread evenly over the samples. Where we differ:
+every l is exactly as likely as another, while the published code rounds halves to even numbers and so
+favors some; one spread goes over all samples, so batches do not matter; and where an answer has no
+more masks than there are samples, each is taken once with its weight, and nothing is left to chance.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from fdllm.component import SettingError
 from fdllm.models.denoiser import Denoiser
 from fdllm.models.spec import Spec
 from fdllm.sampling import Vocabulary
-from fdllm_lm_eval.settings import Likelihood
+from fdllm_lm_eval.settings import Options
 
 
 def check(model: Denoiser) -> None:
@@ -40,21 +40,21 @@ def check(model: Denoiser) -> None:
 
 
 @torch.inference_mode()
-def log_likelihood(model: Denoiser, prefix: list[int], answer: list[int], how: Likelihood, seed: int) -> float:
+def log_likelihood(model: Denoiser, prefix: list[int], answer: list[int], options: Options, seed: int) -> float:
     """Estimate log p(answer | prefix) in nats, from below.
 
     Args:
         model: what predicts masked tokens.
         prefix: ids before the answer, at least one.
         answer: ids to score.
-        how: number of masks.
+        options: number of masks.
         seed: of the masks. They depend on the prefix besides, so answers to one question share them.
 
     """
     # a model of blocks attends to none behind, so their likelihoods multiply
     parts = pieces(model.spec, len(prefix), len(answer))
     return sum(
-        (_one(model, [*prefix, *answer[: part.start]], [answer[i] for i in part], how, seed) for part in parts), 0.0
+        (_one(model, [*prefix, *answer[: part.start]], [answer[i] for i in part], options, seed) for part in parts), 0.0
     )
 
 
@@ -99,11 +99,13 @@ def masks(length: int, samples: int, key: str, seed: int) -> tuple[Tensor, Tenso
     return order < counts[:, None], length / counts.double() / samples
 
 
-def _one(model: Denoiser, prefix: list[int], answer: list[int], how: Likelihood, seed: int) -> float:
-    chosen, weights = masks(len(answer), how.mc_samples, str(prefix), seed)
+def _one(model: Denoiser, prefix: list[int], answer: list[int], options: Options, seed: int) -> float:
+    chosen, weights = masks(len(answer), options.mc_samples, str(prefix), seed)
     told = torch.tensor(answer, device=model.device)
     total = 0.0
-    for masked, weight in zip(torch.split(chosen, how.mc_batch), torch.split(weights, how.mc_batch), strict=True):
+    for masked, weight in zip(
+        torch.split(chosen, options.mc_batch), torch.split(weights, options.mc_batch), strict=True
+    ):
         shown = told.masked_fill(masked.to(model.device), _mask_id(model))
         each = _predicted(model, prefix, shown).log_softmax(-1)
         right = each.gather(-1, told.expand(len(shown), -1)[..., None])[..., 0].cpu().double()

@@ -26,7 +26,7 @@ class FdllmLM(TemplateLM):
 
     Attributes:
         config: what the model arguments add up to.
-        likelihood: how likelihoods are estimated.
+        options: what is no setting of a decoder.
         decoders: what the config compiles to, by what tasks wish.
         model: what is decoded with and scored.
 
@@ -46,12 +46,14 @@ class FdllmLM(TemplateLM):
         """
         super().__init__()
         self.batch_size = _size(batch_size, max_batch_size)
-        self.config, self.likelihood = settings.read(model_args)
+        self.config, self.options = settings.read(model_args)
         self.decoders = Decoders(self.config)
         self.model = self.decoders.plain.model
         self.tokenizer = self.model.tokenizer
         if self.tokenizer is None:
             raise SettingError(f"model: {self.model.name} has no tokenizer, and tasks are text; give one that has")
+        if self.options.add_bos and self.tokenizer.bos_token_id is None:
+            raise SettingError(f"model_args.add_bos: the tokenizer of {self.model.name} has no begin of text; drop it")
         self._device = self.model.device
         self._scored = 0
 
@@ -150,14 +152,16 @@ class FdllmLM(TemplateLM):
 
     def _score(self, prefix: list[int], answer: list[int]) -> float:
         self._scored += 1
-        return likelihood.log_likelihood(self.model, prefix, answer, self.likelihood, self.config.generate.seed)
+        return likelihood.log_likelihood(self.model, prefix, answer, self.options, self.config.generate.seed)
 
     # what the harness asks besides
 
     @property
     def eot_token_id(self) -> int:
         """The token that ends a text."""
-        return int(self.model.spec.eos_ids[0])
+        if not self.model.spec.eos_ids:
+            raise SettingError(f"model.eos_ids: {self.model.name} names no token that ends a text; give it")
+        return self.model.spec.eos_ids[0]
 
     @property
     def prefix_token_id(self) -> int:
@@ -172,9 +176,11 @@ class FdllmLM(TemplateLM):
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Read a text as ids; unless told, special tokens are added where it does not begin with one already."""
-        told = add_special_tokens
-        add = not has_bos_prefix(string, self.tokenizer.bos_token) if told is None else told
-        return list(self.tokenizer(string, add_special_tokens=add).input_ids)
+        begun = has_bos_prefix(string, self.tokenizer.bos_token)
+        add = not begun if add_special_tokens is None else add_special_tokens
+        ids = list(self.tokenizer(string, add_special_tokens=add).input_ids)
+        missing = add and self.options.add_bos and ids[:1] != [self.prefix_token_id]
+        return [self.prefix_token_id, *ids] if missing else ids
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Write a conversation by the model's chat template; without a generation prompt its last message goes on."""
@@ -187,9 +193,13 @@ class FdllmLM(TemplateLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """Give what the results file records under `config`: settings, and what each decoder was and spent."""
-        scored = {**self.likelihood.model_dump(), "seed": self.config.generate.seed, "scored": self._scored}
         return {
-            "fdllm": {"settings": self.config.to_dict(), "generation": self.decoders.report(), "likelihood": scored}
+            "fdllm": {
+                "settings": self.config.to_dict(),
+                "options": self.options.model_dump(),
+                "generation": self.decoders.report(),
+                "scored": self._scored,
+            }
         }
 
 

@@ -15,18 +15,19 @@ from fdllm.config import PARTS, DecodingConfig, GenerateTable, ModelTable
 NAMES = ("schedule", "cache", "policy", "attention")
 
 
-class Likelihood(Settings):
-    """How the likelihood of an answer is estimated."""
+class Options(Settings):
+    """What the harness's model has beside its decoder."""
 
+    add_bos: bool = Field(False, description="put the tokenizer's begin of text before every prompt without one")
     mc_samples: int = Field(128, ge=1, description="masks an answer is scored under")
     mc_batch: int = Field(16, ge=1, description="masks scored in one forward; it changes the speed and not the result")
 
 
-def read(given: Mapping[str, Any]) -> tuple[DecodingConfig, Likelihood]:
+def read(given: Mapping[str, Any]) -> tuple[DecodingConfig, Options]:
     """Read model arguments.
 
     Args:
-        given: `config`, a file; a key of `Likelihood`; the name of a part, such as `cache=dual`;
+        given: `config`, a file; a key of `Options`; the name of a part, such as `cache=dual`;
             `table.key`; or `key` alone, which is of the first table that has it: [generate], [model],
             [policy], [cache]. Values as the harness parsed them.
 
@@ -34,7 +35,7 @@ def read(given: Mapping[str, Any]) -> tuple[DecodingConfig, Likelihood]:
         ValueError: a key that no table has, a wrong value, a broken file; names the key.
 
     """
-    own = {key: value for key, value in given.items() if key in Likelihood.model_fields}
+    own = {key: value for key, value in given.items() if key in Options.model_fields}
     rest = {key: value for key, value in given.items() if key not in own and key != "config"}
     config = DecodingConfig.from_file(str(given["config"])) if "config" in given else DecodingConfig()
     # names first, for they say which keys their tables have
@@ -43,9 +44,9 @@ def read(given: Mapping[str, Any]) -> tuple[DecodingConfig, Likelihood]:
     tables = _tables(config)
     config = config.with_overrides([_override(_full(key, tables), rest[key]) for key in rest if key not in named])
     try:
-        return config, Likelihood(**own)
+        return config, Options(**own)
     except ValidationError as error:
-        raise SettingError(explain(error, "model_args", Likelihood)) from None
+        raise SettingError(explain(error, "model_args", Options)) from None
 
 
 def _name(given: Any) -> Any:
@@ -75,7 +76,7 @@ def _full(key: str, tables: Mapping[str, type[BaseModel]]) -> str:
         known = {
             "config",
             *NAMES,
-            *Likelihood.model_fields,
+            *Options.model_fields,
             *(field for t in tables.values() for field in t.model_fields),
         }
         close = get_close_matches(key, sorted(known), n=1)
