@@ -1,11 +1,20 @@
 """Model arguments and generation arguments: what they add up to, and what is refused."""
 
+import re
+import shlex
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 from fdllm_lm_eval import settings, wishes
 from fdllm_lm_eval.model import FdllmLM
+from lm_eval._cli import HarnessCLI
+from lm_eval.config.evaluate_config import EvaluatorConfig
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import simple_parse_args_string
 
+import fdllm
 from fdllm.config import DecodingConfig
 from fdllm.models.files import BUILT_IN
 
@@ -38,7 +47,7 @@ def test_a_file_comes_first_and_keys_change_it(tmp_path):
         ({"treshold": 0.9}, "model_args.treshold: no such key; did you mean 'threshold'"),
         (
             {"xyz": 1},
-            "model_args.xyz: no such key; known keys: add_bos, attention, block_length, cache, config, .*, and table.key",
+            "model_args.xyz: no such key; known keys: add_bos, attention, block_length, .*, and table.key",
         ),
         ({"policy": "top-k", "threshold": 0.9}, "model_args.threshold: no such key"),
         ({"policy.treshold": 0.9}, "policy.treshold: no such key; did you mean 'threshold'"),
@@ -107,3 +116,43 @@ def test_a_text_is_cut_before_the_first_end():
     assert wishes.cut("a Q: b\n\nc", ["\n\n", "Q:"]) == "a "
     assert wishes.cut("a", ["Q:"]) == "a"
     assert wishes.read({"until": ["", "Q:"]})[1] == ("Q:",)
+
+
+# docs/evaluation.md
+
+PAGE = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Work in a folder with the config files of the page."""
+    for name, text in re.findall(r"```toml\n# (\S+)\n(.*?)```", PAGE, re.DOTALL):
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_commands_on_the_page_are_understood(files, monkeypatch):
+    tasks = TaskManager().all_tasks
+    commands = re.findall(r"(?<=fdllm-lm-eval )--model fdllm .*", PAGE.replace("\\\n", ""))
+    assert len(commands) == 9
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", ["fdllm-lm-eval", *shlex.split(command)])
+        told = EvaluatorConfig.from_cli(HarnessCLI().parse_args())
+        assert told.model == "fdllm" and set(told.tasks) <= set(tasks)
+        config, options = settings.read(told.model_args)
+        assert options.add_bos == ("Dream" in config.model.path)
+        assert wishes.read(told.gen_kwargs)[0].max_gen_toks in (None, 256)
+        assert ("humaneval" in command) == ("max_gen_toks" in command)
+
+
+def test_every_row_of_the_paper_compiles(files):
+    model = fdllm.load("tiny")
+    rows = re.findall(r"^\| [^|]+ \| `(cache=[^`]+)` \| `(cache=[^`]+)` \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 5
+    for llada, dream in rows:
+        for file, told in (("llada.toml", llada), ("dream.toml", dream)):
+            pairs = simple_parse_args_string(f"config={file},{told}")
+            decoder = settings.read(pairs)[0].compile(model)
+            assert decoder.plan.cache.registered_name("caches") == (pairs["cache"] or "none")
+            assert decoder.plan.max_new_tokens == 256
+            assert decoder.plan.schedule.block_length == pairs.get("block_length", 32)
