@@ -18,6 +18,8 @@ from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.tasks import TaskManager
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 import fdllm
 from fdllm.models.files import BUILT_IN
@@ -145,6 +147,18 @@ def test_sampling_depends_on_the_request_and_not_on_its_batch(model):
     assert texts(model, prompts, do_sample=False, max_gen_toks=32) == texts(model, prompts[:1], max_gen_toks=32) * 3
 
 
+def test_a_task_without_sampling_stands_above_a_schedule_of_temperatures(model):
+    cooling = FdllmLM(**ARGS, **{"temperature.name": "linear", "temperature.start": 30.0, "temperature.end": 20.0})
+    prompts = [ASKED[0].question]
+    assert texts(cooling, prompts, do_sample=False) == texts(model, prompts) != texts(cooling, prompts)
+
+
+def test_special_tokens_end_a_text_and_are_not_in_it(model):
+    ids = model.tok_encode(" 1 + 1<|pad|> = 2<|endoftext|>")
+    assert 3 in ids and model._text(ids, ()) == " 1 + 1 = 2"
+    assert model._text(ids, ("<|pad|>",)) == " 1 + 1"
+
+
 def test_a_prompt_too_long_loses_its_begin_with_a_warning(caplog):
     model = FdllmLM(path="tiny", device="cpu", context=100, max_new_tokens=32)
     long = " ".join(problem.question for problem in ASKED)
@@ -177,19 +191,24 @@ def test_prompts_that_cannot_share_a_batch_are_decoded_apart():
     assert list(wishes.batches(picky, prompts, 2)) == [[4, 3], [11, 9], [7]]
 
 
-def test_answers_are_kept_for_the_next_run(model, tmp_path):
+def test_answers_are_kept_as_they_come_for_the_next_run(tmp_path):
     asked = [request("generate_until", ASKED[0].question, {"until": ["####"]})]
-    scored = [request("loglikelihood", ASKED[0].question, " 4")]
+    scored, whole = [request("loglikelihood", ASKED[0].question, " 4")], [request("loglikelihood_rolling", " 4")]
     kept = CachingLM(FdllmLM(**ARGS), str(tmp_path / "kept.db"))
-    try:
-        first = kept.generate_until(asked), kept.loglikelihood(scored)
-        # what adds to the store is the model itself, request by request
-        assert len(kept.dbdict) == 2
-        assert first == (kept.generate_until(asked), kept.loglikelihood(scored))
-        assert kept.decoders.report()[0]["texts"] == 1 and kept.get_model_info()["fdllm"]["scored"] == 1
-    finally:
-        kept.lm.set_cache_hook(model.cache_hook)
-        kept.dbdict.close()
+    # the model alone, whose answers the store gets from nobody else
+    found = kept.lm.generate_until(asked), kept.lm.loglikelihood(scored), kept.lm.loglikelihood_rolling(whole)
+    assert len(kept.dbdict) == 3
+    assert found == (kept.generate_until(asked), kept.loglikelihood(scored), kept.loglikelihood_rolling(whole))
+    assert kept.decoders.report()[0]["texts"] == 1 and kept.get_model_info()["fdllm"]["scored"] == 2
+    kept.dbdict.close()
+
+
+def test_nothing_is_decoded_before_all_is_understood():
+    asked = [request("generate_until", "1", {}), request("generate_until", "1", {"max_gen_toks": 5000})]
+    fresh = FdllmLM(**ARGS)
+    with pytest.raises(ValueError, match="max_new_tokens: 5024 slots are over the model's context of 1024; lower it"):
+        fresh.generate_until(asked, disable_tqdm=True)
+    assert [spent["texts"] for spent in fresh.decoders.report()] == [0]
 
 
 # likelihoods
@@ -287,6 +306,12 @@ def test_a_begin_of_text_is_put_before_prompts_on_wish(chatty, tmp_path):
     ids = plain.tok_encode("1+1=")
     assert begun.prefix_token_id == 3 and begun.tok_encode("1+1=") == begun.tok_encode("<|pad|>1+1=") == [3, *ids]
     assert begun.tok_encode("1+1=", add_special_tokens=False) == ids
+    adds = Tokenizer.from_file(str(path / "tokenizer.json"))
+    adds.post_processor = TemplateProcessing(single="<|pad|> $A", special_tokens=[("<|pad|>", 3)])
+    adds.save(str(path / "tokenizer.json"))
+    for add in (False, True):
+        model = FdllmLM(path=str(path), device="cpu", add_bos=add)
+        assert model.tok_encode("1+1=") == model.tok_encode("<|pad|>1+1=") == [3, *ids]
     with pytest.raises(ValueError, match=r"model_args.add_bos: the tokenizer of .* has no begin of text; drop it"):
         FdllmLM(path=str(chatty), device="cpu", add_bos=True)
 

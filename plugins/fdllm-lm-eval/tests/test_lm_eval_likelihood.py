@@ -99,6 +99,19 @@ def test_masks_depend_on_seed_and_prefix_and_not_on_batches():
     assert not torch.equal(drawn, masks(8, 10, "b", 0)[0]) and not torch.equal(drawn, masks(8, 10, "a", 1)[0])
 
 
+def test_answers_to_one_prompt_share_their_masks():
+    seen = []
+
+    def logits(ids):
+        seen.append(ids[:, len(PREFIX) :] == 39)
+        return torch.zeros(*ids.shape, 40)
+
+    model = FunctionDenoiser(logits, fdllm.Spec(mask_id=39))
+    for prefix, answer in ((PREFIX, range(9)), (PREFIX, range(9, 18)), (PREFIX[::-1], range(9))):
+        log_likelihood(model, prefix, list(answer), Options(mc_samples=16), 0)
+    assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], seen[2])
+
+
 def test_an_answer_over_blocks_is_scored_block_by_block():
     model, answer = random_model(0, pattern="block-causal"), [1, 8, 3, 9, 4, 12]
     assert [*pieces(model.spec, 3, 6)] == [range(1), range(1, 5), range(5, 6)]

@@ -1,6 +1,7 @@
 """The model `fdllm` of lm-evaluation-harness: texts from a compiled decoder, likelihoods from masks."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Self, final
 
 import lm_eval.utils
@@ -13,6 +14,7 @@ from fdllm.chat import text_of
 from fdllm.component import SettingError
 from fdllm_lm_eval import likelihood, settings, wishes
 from fdllm_lm_eval.decoders import Decoders
+from fdllm_lm_eval.wishes import Wish
 
 # below the harness's own, whose level and form it takes
 logger = logging.getLogger("lm_eval.fdllm")
@@ -74,29 +76,28 @@ class FdllmLM(TemplateLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Decode one text for each request, in their order; a request's number is its row id."""
-        asked = [wishes.read(request.args[1]) for request in requests]
+        wished, until = zip(*(wishes.read(request.args[1]) for request in requests), strict=True)
+        # all of them read before the first is decoded
+        prompts = {wish: self._prompts(requests, wished, wish) for wish in dict.fromkeys(wished)}
         texts = [""] * len(requests)
         with tqdm(total=len(requests), disable=disable_tqdm, desc="fdllm: generate_until") as bar:
-            for wish in dict.fromkeys(wish for wish, _ in asked):
+            for wish, mine in prompts.items():
                 decoder, totals = self.decoders.of(wish)
-                numbers = [number for number, (each, _) in enumerate(asked) if each == wish]
-                prompts = {
-                    number: self._fitted(
-                        self.tok_encode(requests[number].args[0]), decoder.plan.max_new_tokens, "max_gen_toks"
-                    )
-                    for number in numbers
-                }
-                for batch in wishes.batches(decoder, prompts, self.batch_size):
-                    out = decoder.generate(
-                        [prompts[number] for number in batch], self.config.generate.seed, row_ids=batch
-                    )
-                    for number, ids in zip(batch, out.completions, strict=True):
-                        texts[number] = self._text(ids[: wish.max_gen_toks], asked[number][1])
-                        self.cache_hook.add_partial("generate_until", requests[number].args, texts[number])
+                for batch in wishes.batches(decoder, mine, self.batch_size):
+                    out = decoder.generate([mine[i] for i in batch], self.config.generate.seed, row_ids=batch)
+                    for i, ids in zip(batch, out.completions, strict=True):
+                        texts[i] = self._text(ids[: wish.max_gen_toks], until[i])
+                        self.cache_hook.add_partial("generate_until", requests[i].args, texts[i])
                     totals.add(out)
                     bar.update(len(batch))
                 logger.info("fdllm: %s", totals.to_dict())
         return texts
+
+    def _prompts(self, requests: list[Instance], wished: Sequence[Wish], wish: Wish) -> dict[int, list[int]]:
+        """Read the prompts of one wish, by the number of their request."""
+        num_new = self.decoders.of(wish)[0].plan.max_new_tokens
+        numbers = (number for number, each in enumerate(wished) if each == wish)
+        return {i: self._fitted(self.tok_encode(requests[i].args[0]), num_new, "max_gen_toks") for i in numbers}
 
     def _fitted(self, ids: list[int], behind: int, what: str) -> list[int]:
         """Drop the begin of what does not fit before so many slots, as the harness's own models do, and say so."""
