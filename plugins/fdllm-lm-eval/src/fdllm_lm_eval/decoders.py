@@ -37,6 +37,13 @@ class Totals:
         self.visible_tokens += out.stats.visible_tokens
         self.decode_seconds += out.stats.decode_seconds
 
+    def __str__(self) -> str:
+        rates = self.to_dict()
+        return (
+            f"{self.texts} texts, {self.visible_tokens} tokens, {self.nfe} forwards, "
+            f"{rates['nfe_per_text']:.1f} a text, {rates['tokens_per_second']:.1f} tokens/s"
+        )
+
     def to_dict(self) -> dict[str, float]:
         """Give sums and rates for a report; `nfe_per_text` is what a text alone would take."""
         return {

@@ -90,7 +90,7 @@ class FdllmLM(TemplateLM):
                         self.cache_hook.add_partial("generate_until", requests[i].args, texts[i])
                     totals.add(out)
                     bar.update(len(batch))
-                logger.info("fdllm: %s", totals.to_dict())
+                logger.info("fdllm: %s", totals)
         return texts
 
     def _prompts(self, requests: list[Instance], wished: Sequence[Wish], wish: Wish) -> dict[int, list[int]]:
