@@ -35,6 +35,21 @@ def ids_of(messages: Conversation, denoiser: Denoiser) -> list[int]:
         denoiser: its tokenizer holds the template.
 
     Raises:
+        ChatError: what `text_of` finds.
+
+    """
+    return list(denoiser.tokenizer(text_of(messages, denoiser), add_special_tokens=False).input_ids)
+
+
+def text_of(messages: Conversation, denoiser: Denoiser, *, continued: bool = False) -> str:
+    """Render messages, up to where the answer begins.
+
+    Args:
+        messages: see `ids_of`.
+        denoiser: its tokenizer holds the template.
+        continued: the last message is the begin of the answer, which is left open.
+
+    Raises:
         ChatError: no tokenizer or template, a message that is none, or one the template refuses.
 
     """
@@ -48,7 +63,10 @@ def ids_of(messages: Conversation, denoiser: Denoiser) -> list[int]:
             raise ChatError(f"message {number}: is no valid text (UTF-8, no lone surrogates); got {dict(message)!r}")
     try:
         plain = [dict(each) for each in messages]
-        text = tokenizer.apply_chat_template(plain, add_generation_prompt=True, tokenize=False)
+        return str(
+            tokenizer.apply_chat_template(
+                plain, add_generation_prompt=not continued, continue_final_message=continued, tokenize=False
+            )
+        )
     except (TemplateError, ValueError, TypeError) as error:
         raise ChatError(f"the chat template of {denoiser.name} refuses this conversation: {error}") from None
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
