@@ -51,7 +51,7 @@ def mixture_at(progress: float) -> Mixture:
 
 
 CONTINUED = Mixture(drill=0.06, shots=0.20, long=0.20, focus=0.20)
-"""The mixture of a run that begins with trained weights: more few-shot prompts, the rest as at the end."""
+"""The mixture of a run that begins with trained weights; its share of few-shot batches is an option."""
 
 
 class Batches:

@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m fdllm.tiny.train", description=__doc__)
     options.add_argument("--folder", default="runs/tiny", help="log and checkpoint; a run found there goes on")
     options.add_argument("--start", help="folder of published weights to begin with, instead of random ones")
+    options.add_argument("--shots", type=float, default=0.2, help="with --start: share of few-shot batches")
     options.add_argument("--total", type=float, default=85e6, help="tokens of the whole schedule")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--rows", type=int, default=40, help="sequences per process and step")

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ class Run:
 
     folder: str
     start: str | None
+    shots: float
     tokenizer: str
     total: float
     seed: int
@@ -94,7 +95,9 @@ class Worker:
         return before // every != self.tokens // every
 
     def _one_step(self) -> float:
-        mixture = CONTINUED if self.run.start else mixture_at(self.tokens / self.run.total)
+        mixture = (
+            replace(CONTINUED, shots=self.run.shots) if self.run.start else mixture_at(self.tokens / self.run.total)
+        )
         batch = self.batches.at(self.step, mixture)
         loss = self.forward(*self._tensors(batch))
         torch.autograd.backward(loss)
