@@ -107,5 +107,5 @@ def _with_bars(panel: Axes, along: Sequence[float], rows: Sequence[Row], label: 
 
 
 def _save(figure: Figure, file: Path, written: list[Path]) -> None:
-    figure.savefig(file, dpi=120)
+    figure.savefig(file, dpi=90)
     written.append(file)
