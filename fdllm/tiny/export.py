@@ -59,14 +59,22 @@ def config_of(shape: Shape) -> dict[str, Any]:
     }
 
 
-def export(checkpoint: Path, folder: Path) -> None:
-    """Write weights (bfloat16), configuration and tokenizer of a checkpoint to a folder."""
+def export(checkpoint: Path, folder: Path, temperature: float = 1.0) -> None:
+    """Write weights (bfloat16), configuration and tokenizer of a checkpoint to a folder.
+
+    Args:
+        checkpoint: a `last.pt`, beside its tokenizer.
+        folder: where to write.
+        temperature: the final norm, and with it every logit, is divided by this. What is likeliest stays so; above 1
+            the model is less sure of it, and a threshold commits less at once. Source: Guo et al. 2017, arXiv:1706.04599.
+    """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     masters = saved["optimizer"]["masters"]
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(checkpoint.parent / name, folder / name)
     (folder / "config.json").write_text(json.dumps(config_of(Shape(**saved["shape"])), indent=2) + "\n")
+    masters["ln_f.weight"] /= temperature
     weights = {f"{PREFIX}{name}": weight.bfloat16().contiguous() for name, weight in masters.items()}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     # save_file leaves a file that only its writer may read

@@ -49,15 +49,16 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--problems", type=int, default=100, help="problems of an exact match check")
     options.add_argument("--processes", type=int, default=2, help="on CPU; a GPU takes one")
     options.add_argument("--export", nargs=2, metavar=("CHECKPOINT", "FOLDER"), help="write published weights and stop")
+    options.add_argument("--temperature", type=float, default=1.0, help="with --export: divide every logit by this")
     return options
 
 
 def main() -> None:
     """Export, or train in one process per core."""
     given = vars(parser().parse_args())
-    exported, processes = given.pop("export"), given.pop("processes")
+    exported, processes, temperature = (given.pop(name) for name in ("export", "processes", "temperature"))
     if exported:
-        export(Path(exported[0]), Path(exported[1]))
+        export(Path(exported[0]), Path(exported[1]), temperature)
         return
     folder = Path(given["folder"])
     if not (folder / "tokenizer.json").exists():
