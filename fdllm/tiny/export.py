@@ -66,7 +66,8 @@ def export(checkpoint: Path, folder: Path, temperature: float = 1.0) -> None:
         checkpoint: a `last.pt`, beside its tokenizer.
         folder: where to write.
         temperature: the final norm, and with it every logit, is divided by this. What is likeliest stays so; above 1
-            the model is less sure of it, and a threshold commits less at once. Source: Guo et al. 2017, arXiv:1706.04599.
+            the model is less sure of it, and a threshold commits less at once. Source: Guo et al. 2017,
+            arXiv:1706.04599.
     """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     masters = saved["optimizer"]["masters"]
