@@ -78,6 +78,13 @@ def test_wilsons_interval(right, count, low, high):
     assert wilson(right, count) == pytest.approx((low, high), abs=5e-5)
 
 
+@given(st.integers(1, 2000), st.data())
+def test_wilsons_interval_holds_the_share(count, data):
+    right = data.draw(st.sampled_from([0, count, data.draw(st.integers(0, count))]))
+    low, high = wilson(right, count)
+    assert 0 <= low <= right / count <= high <= 1
+
+
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_a_difference_of_pairs(pairs):
     ours, theirs = zip(*pairs, strict=True)
@@ -367,6 +374,7 @@ def test_an_external_decoder_is_counted_as_fdllm_is(tmp_path, capsys):
     theirs, ours = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert theirs["nfe"] == ours["nfe"] == 48 and theirs["visible_tokens"] == ours["visible_tokens"]
     assert theirs["accuracy"] == ours["accuracy"] and theirs["peak_memory"] > 0
+    assert theirs["refresh_share"] is None and ours["refresh_share"] == 0
     decodes = [json.loads(line) for line in (tmp_path / "out" / JOURNAL).read_text().splitlines()]
     decodes.sort(key=lambda row: row["batch"])
     texts = {name: [row["texts"] for row in decodes if row["cell"] == name] for name in ("theirs", "one token a step")}
@@ -377,7 +385,12 @@ SCRIPTS = {
     "raise SystemExit(3)": "row 'theirs': the process ended with code 3 when asked to load",
     "print('hello')": "row 'theirs': wanted one JSON object when asked to load, got 'hello'",
     'print(\'{"error": "no such folder"}\')': "row 'theirs': cannot load: no such folder",
+    "input(); print('{\"record\": 1}')": "row 'theirs': wanted record, a table, got {'record': 1}",
     "input(); print('{}'); input(); print('{\"tokens\": []}')": "row 'theirs': wanted tokens, a list of ids",
+    "input(); print('{}'); input(); print('{\"tokens\": [5]}')": "wanted tokens, a list of ids for each of 1 prompts",
+    "input(); print('{}'); input(); print('{\"texts\": [5]}')": "wanted tokens, a list of ids for each of 1 prompts",
+    "input(); print('{}'); input(); print('{\"tokens\": [[5]], \"nfe\": 1}')": "wanted nfe, a number of forwards",
+    "import time; print('hello', flush=True); time.sleep(600)": "wanted one JSON object when asked to load",
 }
 
 

@@ -1,9 +1,12 @@
 """What decodes for a row of a grid: fdllm, or an external process, under the same clock and count."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import torch
 
 from fdllm.component import SettingError
 from fdllm.external import External, ExternalError
@@ -22,7 +25,7 @@ class Decoded:
         texts: those as text.
         nfe: forwards each row took part in, or None where an external decoder does not say.
         seconds: wall time from the prompts' ids to the tokens, the device done.
-        refresh_seconds: time in refresh forwards.
+        refresh_seconds: time in refresh forwards, or None for an external decoder.
         peak_memory: bytes held at most, or None where the system does not say.
 
     """
@@ -31,7 +34,7 @@ class Decoded:
     texts: list[str]
     nfe: list[int] | None
     seconds: float
-    refresh_seconds: float
+    refresh_seconds: float | None
     peak_memory: int | None
 
 
@@ -43,9 +46,6 @@ class Entrant(Protocol):
 
     def record(self) -> dict[str, str]:
         """Say what decodes, for a report."""
-
-    def close(self) -> None:
-        """Let go of what it holds."""
 
 
 class Ours:
@@ -79,33 +79,26 @@ class Ours:
         """Give the decoder's record."""
         return self.decoder.record()
 
-    def close(self) -> None:
-        """Hold nothing that does not go by itself."""
-
 
 class Theirs:
     """An external decoder; docs/benchmarking.md tells what it is asked and what it answers."""
 
-    def __init__(self, cell: Cell, model: Denoiser, threads: int) -> None:
-        """Start it and let it load the model, which may take its time.
+    def __init__(self, cell: Cell, model: Denoiser, process: External, threads: int) -> None:
+        """Let it load the model, which may take its time.
 
         Raises:
-            ExternalError: it cannot be started, or cannot load.
+            ExternalError: it cannot, or says nothing that can be read.
 
         """
-        self.cell, self.model = cell, model
-        self.process = External(f"row {cell.row!r}", cell.command)
+        self.cell, self.model, self.process = cell, model, process
         table = cell.config.model.model_dump(exclude_unset=True, exclude_none=True)
         # the name of a built-in model means nothing to another program
         path = str(BUILT_IN.get(cell.config.model.path, cell.config.model.path))
-        try:
-            answer = self.process.ask(
-                "load", model={**table, "path": path}, threads=threads, options=dict(cell.options)
-            )
-        except ExternalError:
-            self.close()
-            raise
-        self.said = {str(key): str(value) for key, value in answer.get("record", {}).items()}
+        answer = process.ask("load", model={**table, "path": path}, threads=threads, options=dict(cell.options))
+        said = answer.get("record", {})
+        if not isinstance(said, dict):
+            raise self._wanted("record, a table", answer)
+        self.said = {str(key): str(value) for key, value in said.items()}
 
     def decode(self, prompts: list[list[int]], ids: list[int]) -> Decoded:
         """Ask for a batch; the clock runs from the request to the answer."""
@@ -121,50 +114,56 @@ class Theirs:
         seconds = time.perf_counter() - began
         tokens = [_visible(row, self.model.spec.eos_ids) for row in self._rows(answer, len(prompts))]
         nfe = answer.get("nfe")
+        if nfe is not None and not (_are_counts(nfe) and len(nfe) == len(prompts)):
+            raise self._wanted(f"nfe, a number of forwards for each of {len(prompts)} prompts", answer)
         assert self.model.tokenizer is not None
         return Decoded(
             tokens=tokens,
             texts=[self.model.tokenizer.decode(row) for row in tokens],
-            nfe=None if nfe is None else [int(each) for each in nfe],
+            nfe=nfe,
             seconds=seconds,
-            refresh_seconds=0.0,
+            refresh_seconds=None,
             peak_memory=peak_of_process(self.process.process.pid),
         )
 
     def _rows(self, answer: dict[str, Any], count: int) -> list[list[int]]:
-        rows = answer.get("tokens")
-        if rows is None and isinstance(answer.get("texts"), list):
+        rows, texts = answer.get("tokens"), answer.get("texts")
+        if rows is None and isinstance(texts, list) and all(isinstance(text, str) for text in texts):
             assert self.model.tokenizer is not None
-            rows = [self.model.tokenizer.encode(text) for text in answer["texts"]]
-        if not isinstance(rows, list) or len(rows) != count:
-            raise ExternalError(
-                f"row {self.cell.row!r}: wanted tokens, a list of ids for each of {count} prompts, or texts, "
-                f"got {str(answer)[:200]}"
-            )
+            rows = [self.model.tokenizer.encode(text) for text in texts]
+        if not isinstance(rows, list) or len(rows) != count or not all(map(_are_counts, rows)):
+            raise self._wanted(f"tokens, a list of ids for each of {count} prompts, or texts", answer)
         return rows
+
+    def _wanted(self, what: str, answer: dict[str, Any]) -> ExternalError:
+        return ExternalError(f"row {self.cell.row!r}: wanted {what}, got {str(answer)[:200]}")
 
     def record(self) -> dict[str, str]:
         """Give its command and what it said of itself."""
         return {"command": " ".join(self.cell.command), **self.said}
 
-    def close(self) -> None:
-        """End the process."""
-        self.process.__exit__(None, None, None)
 
-
-def enter(cell: Cell, model: Denoiser, threads: int) -> Entrant:
-    """Make what decodes for a cell.
+@contextmanager
+def entered(cell: Cell, model: Denoiser) -> Iterator[Entrant]:
+    """Make what decodes for a cell; a process that was started for it ends with the context.
 
     Raises:
         SettingError, fdllm.external.ExternalError: it cannot be built, or started; names the row.
 
     """
     if cell.command:
-        return Theirs(cell, model, threads)
+        with External(f"row {cell.row!r}", cell.command) as process:
+            yield Theirs(cell, model, process, torch.get_num_threads())
+        return
     try:
-        return Ours(cell, model)
+        ours = Ours(cell, model)
     except ValueError as error:
         raise SettingError(f"row {cell.row!r}: {error}") from None
+    yield ours
+
+
+def _are_counts(given: Any) -> bool:
+    return isinstance(given, list) and all(type(each) is int and each >= 0 for each in given)
 
 
 def _visible(tokens: Sequence[int], eos_ids: Sequence[int]) -> list[int]:

@@ -14,7 +14,8 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     middle = share + Z * Z / (2 * count)
     half = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
     low, high = (middle - half) / (1 + Z * Z / count), (middle + half) / (1 + Z * Z / count)
-    return max(0.0, low), min(1.0, high)
+    # rounding can leave the bound of none or of all a last bit inside the share
+    return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
 def paired_difference(ours: Sequence[bool], theirs: Sequence[bool]) -> tuple[float, float, float]:

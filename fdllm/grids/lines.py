@@ -33,7 +33,7 @@ class Line:
         speedup_range: least and greatest of the samples.
         nfe: forwards a problem took part in, on average; None where a decoder does not say.
         tokens_per_forward: visible tokens / forwards.
-        refresh_share: time in refresh forwards / decode time.
+        refresh_share: time in refresh forwards / decode time; None for an external decoder.
         visible_tokens: of a problem, on average.
         seconds: decode time of a problem, on average.
         peak_memory: bytes held at most.
@@ -57,7 +57,7 @@ class Line:
     speedup_range: Range | None
     nfe: float | None
     tokens_per_forward: float | None
-    refresh_share: float
+    refresh_share: float | None
     visible_tokens: float
     seconds: float
     peak_memory: int | None
@@ -86,6 +86,7 @@ def _line(cell: Cell, own: Sequence[Taken], first: Sequence[Taken], samples: int
     rights = [right for each in own for right in each.right]
     tokens, seconds = sum(sum(each.tokens) for each in own), sum(each.seconds for each in own)
     nfe = None if any(each.nfe is None for each in own) else sum(sum(each.nfe or ()) for each in own)
+    refresh = [each.refresh_seconds for each in own]
     difference, *bounds = paired_difference(rights, [right for each in first for right in each.right])
     speeds, theirs = _speeds(own, samples), _speeds(first, samples)
     ratios = [one / other for one, other in zip(speeds, theirs, strict=True) if other]
@@ -108,7 +109,7 @@ def _line(cell: Cell, own: Sequence[Taken], first: Sequence[Taken], samples: int
         speedup_range=ratio[1:] if ratio else None,
         nfe=None if nfe is None else nfe / len(rights),
         tokens_per_forward=tokens / nfe if nfe else None,
-        refresh_share=sum(each.refresh_seconds for each in own) / seconds,
+        refresh_share=None if any(each is None for each in refresh) else sum(filter(None, refresh)) / seconds,
         visible_tokens=tokens / len(rights),
         seconds=seconds / len(rights),
         peak_memory=max(peaks, default=None),

@@ -1,13 +1,12 @@
 """Measure the cells of a grid, those of a group in turn, into a journal that a killed run continues."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Self
-
-import torch
+from typing import Any, Self
 
 from fdllm.grids.cells import Cell
-from fdllm.grids.entrants import Entrant, enter
+from fdllm.grids.entrants import Entrant, entered
 from fdllm.grids.grid import Bench
 from fdllm.models.denoiser import Denoiser
 from fdllm.prompts import PromptError, rows_of
@@ -27,7 +26,7 @@ class Taken:
         tokens: visible tokens of each.
         nfe: forwards each took part in, or None where an external decoder does not say.
         seconds: wall time of the decode.
-        refresh_seconds: time in refresh forwards.
+        refresh_seconds: time in refresh forwards, or None for an external decoder.
         peak_memory: bytes held at most, or None.
         record: what decoded, in the line of the first batch.
 
@@ -41,7 +40,7 @@ class Taken:
     tokens: list[int]
     nfe: list[int] | None
     seconds: float
-    refresh_seconds: float
+    refresh_seconds: float | None
     peak_memory: int | None
     record: dict[str, str] | None
 
@@ -77,10 +76,10 @@ class Group:
 
 
 class Measurement:
-    """A group being measured: models, decoders and prompts."""
+    """A group being measured: models, decoders and prompts; entering it builds the decoders."""
 
     def __init__(self, group: Group, bench: Bench, models: Mapping[str, Denoiser]) -> None:
-        """Build every decoder and read every prompt, before the first is decoded.
+        """Read every prompt, before the first is decoded.
 
         Args:
             group: the group.
@@ -88,27 +87,33 @@ class Measurement:
             models: the model of each cell, by the cell's name.
 
         Raises:
-            ValueError, fdllm.external.ExternalError: a decoder cannot be made, or a prompt cannot be
-                decoded; names the row or the problem.
+            fdllm.prompts.PromptError: a prompt cannot be decoded; names the problem.
 
         """
-        self.group, self.bench = group, bench
-        threads = torch.get_num_threads()
+        self.group, self.bench, self.models = group, bench, models
         self.entrants: dict[str, Entrant] = {}
         self.prompts: dict[str, list[list[list[int]]]] = {}
         self.warm: set[str] = set()
         for cell in group.cells:
             model, new = models[cell.name], cell.config.generate.max_new_tokens
             self.prompts[cell.name] = [[_ids(each, model, new) for each in batch] for batch in group.batches]
-            self.entrants[cell.name] = enter(cell, model, threads)
 
     def __enter__(self) -> Self:
+        """Build every decoder.
+
+        Raises:
+            ValueError, fdllm.external.ExternalError: one cannot be made; names the row.
+
+        """
+        with ExitStack() as stack:
+            for cell in self.group.cells:
+                self.entrants[cell.name] = stack.enter_context(entered(cell, self.models[cell.name]))
+            self._started = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         """End what was started."""
-        for entrant in self.entrants.values():
-            entrant.close()
+        self._started.__exit__(*error)
 
     def take(self, batch: int, cell: Cell) -> Taken:
         """Decode one batch with one cell; before its first one, some that do not count."""

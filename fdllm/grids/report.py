@@ -87,7 +87,7 @@ def shown(line: Line) -> tuple[str, ...]:
         "-" if line.speedup is None else f"{line.speedup:.2f}x",
         "-" if line.nfe is None else f"{line.nfe:.1f}",
         "-" if line.tokens_per_forward is None else f"{line.tokens_per_forward:.2f}",
-        f"{line.refresh_share:.0%}",
+        "-" if line.refresh_share is None else f"{line.refresh_share:.0%}",
         "-" if line.peak_memory is None else f"{line.peak_memory / 2**20:.0f} MiB",
     )
 
