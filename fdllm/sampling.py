@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fdllm.noise import gumbel
+from fdllm.ranking import first_max
 from fdllm.types import Logits, NoiseKey, Temperature, Tokens
 
 # the id where none is legal: beyond any vocabulary, and like every id up to it exact in float32
@@ -44,15 +45,15 @@ class Vocabulary:
         end = stop if self.size is None else min(stop, self.size)
         hole = end if self.mask_id is None else self.mask_id
         sides = [range(first, min(hole, end)), range(max(hole + 1, first), end)]
-        found = [scores[..., side.start - first : side.stop - first].max(-1) for side in sides if side]
-        ids = [each.indices + side.start for each, side in zip(found, filter(None, sides), strict=True)]
+        found = [first_max(scores[..., side.start - first : side.stop - first]) for side in sides if side]
+        ids = [place + side.start for (_, place), side in zip(found, filter(None, sides), strict=True)]
         if not found:
             lowest = torch.full_like(scores[..., 0], -torch.inf)
             return lowest, torch.full_like(lowest, NOBODY, dtype=torch.int64)
         if len(found) == 1:
-            return found[0].values, ids[0]
-        above = found[1].values > found[0].values
-        return found[1].values.where(above, found[0].values), ids[1].where(above, ids[0])
+            return found[0][0], ids[0]
+        above = found[1][0] > found[0][0]
+        return found[1][0].where(above, found[0][0]), ids[1].where(above, ids[0])
 
 
 @dataclass(frozen=True)

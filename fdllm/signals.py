@@ -6,9 +6,13 @@ logits can give together are fused (see `passes/fuse.py`) with the formulas belo
 changes no bit. A plugin adds a signal through the entry-point group `fdllm.signals`.
 """
 
+import torch
 from torch import Tensor
 
 from fdllm.types import Entropy, Logits, Probability, Tokens
+
+PIECE = 2**18
+"""Scores whose exponentials a CPU holds at a time, 1 MiB of them."""
 
 
 def confidence(logits: Logits, candidate: Tokens) -> Probability:
@@ -34,7 +38,17 @@ def entropy(logits: Logits) -> Entropy:
 def scores_and_total(logits: Logits) -> tuple[Tensor, Tensor]:
     """Give the logits in float32[B W V] and their log-sum-exp, float32[B W 1]."""
     scores = logits.float()
-    return scores, scores.logsumexp(-1, keepdim=True)
+    return scores, _log_sum_exp(scores)
+
+
+def _log_sum_exp(scores: Tensor) -> Tensor:
+    """Sum over the last dim; on a CPU a few rows at a time, whose exponentials stay in its cache (docs/log.md)."""
+    rows = scores.flatten(0, -2)
+    together = max(1, PIECE // rows.shape[-1])
+    if scores.device.type != "cpu" or len(rows) <= together:
+        return scores.logsumexp(-1, keepdim=True)
+    parts = [part.logsumexp(-1, keepdim=True) for part in torch.split(rows, together)]
+    return torch.cat(parts).view(*scores.shape[:-1], 1)
 
 
 def probability_of(ids: Tokens, scores: Tensor, total: Tensor) -> Probability:

@@ -258,6 +258,14 @@ def test_a_wrong_change_is_named(small, override, message):
 # runs
 
 
+def test_a_prompt_that_will_not_fit_is_told_before_anything_is_decoded(small, tmp_path, capsys):
+    small.write_text(SMALL.replace("task.shots = [0, 1]", "task.shots = [0, 90]"))
+    assert bench(small, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert re.search(r"row 'one token a step, shots 90': problem .*, over the model's context of 1024", error)
+    assert (tmp_path / "out" / JOURNAL).read_bytes() == b""
+
+
 def bench(small, out, *more):
     return run(["bench", str(small), "--out", str(out), *more])
 

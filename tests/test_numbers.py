@@ -12,7 +12,7 @@ from fdllm.kernels.row_statistics.reference import RowStatistics
 from fdllm.noise import gumbel, keys, uniform
 from fdllm.policies.factor import Factor
 from fdllm.policies.topk import TopK
-from fdllm.ranking import best, ranks
+from fdllm.ranking import FEW, TILE, best, first_max, max_by_tiles, ranks
 from fdllm.sampling import Greedy, Sample, Truncate, Vocabulary
 from fdllm.testing import many
 
@@ -128,6 +128,33 @@ def test_ties_go_to_the_lowest_legal_id():
     assert Vocabulary(mask_id=3, size=4).best(scores).item() == 1
     assert Vocabulary(mask_id=9, size=None).best(scores).item() == 5
     assert Vocabulary(mask_id=5, size=None).best(scores).item() == 4
+
+
+@many
+@given(st.integers(TILE, 4 * TILE + 3), st.integers(1, 3), st.integers(1, 9), st.booleans(), st.integers(0, 2**32 - 1))
+def test_the_highest_by_tiles_is_the_highest(width, count, values, with_nan, seed):
+    noise = torch.Generator().manual_seed(seed)
+    # few values, so that most are tied
+    scores = torch.randint(0, values, (1, count, width + 5), generator=noise).float()[..., 2:-3]
+    scores[scores == 0] = -torch.inf
+    if with_nan:
+        scores[0, 0, seed % width] = torch.nan
+    wanted = torch.tensor(
+        [row.index(max(row, key=lambda x: math.inf if math.isnan(x) else x)) for row in scores[0].tolist()]
+    )
+    for highest, index in (max_by_tiles(scores), first_max(scores), scores.max(-1)):
+        assert torch.equal(index[0], wanted)
+        assert torch.equal(highest.nan_to_num(9e9), scores.gather(-1, index[..., None])[..., 0].nan_to_num(9e9))
+
+
+def test_many_scores_are_told_as_few_are():
+    scores = torch.randn(2, 3, FEW, generator=torch.Generator().manual_seed(1))
+    whole = signals.scores_and_total(scores)[1]
+    for b, w in ((0, 0), (1, 2)):
+        one = scores[b : b + 1, w : w + 1]
+        assert torch.equal(signals.scores_and_total(one)[1], whole[b : b + 1, w : w + 1])
+        assert torch.equal(first_max(scores)[1][b, w], one.argmax())
+    torch.testing.assert_close(whole, scores.double().logsumexp(-1, keepdim=True).float())
 
 
 def test_noise_is_uniform_and_apart():

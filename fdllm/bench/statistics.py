@@ -15,6 +15,7 @@ import torch
 
 from fdllm import signals
 from fdllm.kernels.row_statistics.reference import RowStatistics
+from fdllm.ranking import max_by_tiles
 from fdllm.sampling import Greedy, Vocabulary
 
 
@@ -35,10 +36,14 @@ def alternatives(logits: torch.Tensor) -> dict[str, Callable[[], Any]]:
     vocabulary = Vocabulary(mask, None)
     return {
         "logsumexp": lambda: logits.logsumexp(-1),
+        "logsumexp, a few rows at a time": lambda: signals.scores_and_total(logits),
         "softmax": lambda: logits.softmax(-1),
         "log_softmax": lambda: logits.log_softmax(-1),
         "float64 softmax": lambda: logits.double().softmax(-1),
         "float32 argmax": lambda: logits.argmax(-1),
+        "float32 amax": lambda: logits.amax(-1),
+        "float32 max": lambda: logits.max(-1),
+        "float32 max by tiles": lambda: max_by_tiles(logits),
         "bfloat16 argmax": lambda: half.argmax(-1),
         "bfloat16 max": lambda: half.max(-1).indices,
         "bfloat16 float().argmax": lambda: half.float().argmax(-1),

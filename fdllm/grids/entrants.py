@@ -154,12 +154,21 @@ def entered(cell: Cell, model: Denoiser) -> Iterator[Entrant]:
     if cell.command:
         with External(f"row {cell.row!r}", cell.command) as process:
             yield Theirs(cell, model, process, torch.get_num_threads())
-        return
+    else:
+        yield ours(cell, model)
+
+
+def ours(cell: Cell, model: Denoiser) -> Ours:
+    """Compile the decoder of a cell.
+
+    Raises:
+        SettingError: it cannot be built; names the row.
+
+    """
     try:
-        ours = Ours(cell, model)
+        return Ours(cell, model)
     except ValueError as error:
         raise SettingError(f"row {cell.row!r}: {error}") from None
-    yield ours
 
 
 def _are_counts(given: Any) -> bool:

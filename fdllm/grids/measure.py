@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fdllm.grids.cells import Cell
-from fdllm.grids.entrants import Entrant, entered
+from fdllm.grids.entrants import Entrant, entered, ours
 from fdllm.grids.grid import Bench
 from fdllm.models.denoiser import Denoiser
 from fdllm.prompts import PromptError, rows_of
 from fdllm.tasks.base import Example
+
+Ids = list[list[list[int]]]
+"""Prompts as ids, batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,24 @@ class Group:
                 yield batch, cell
 
 
+def check(group: Group, models: Mapping[str, Denoiser]) -> None:
+    """Read every prompt and compile every decoder of fdllm, and keep none.
+
+    Args:
+        group: the group.
+        models: the model of each cell to check, by the cell's name.
+
+    Raises:
+        ValueError: a prompt does not fit, or a decoder cannot be made; names the row.
+
+    """
+    cells = [cell for cell in group.cells if cell.name in models]
+    _prompts(cells, group.batches, models)
+    for cell in cells:
+        if not cell.command:
+            ours(cell, models[cell.name])
+
+
 class Measurement:
     """A group being measured: models, decoders and prompts; entering it builds the decoders."""
 
@@ -87,16 +108,13 @@ class Measurement:
             models: the model of each cell, by the cell's name.
 
         Raises:
-            fdllm.prompts.PromptError: a prompt cannot be decoded; names the problem.
+            fdllm.prompts.PromptError: a prompt cannot be decoded; names row and problem.
 
         """
         self.group, self.bench, self.models = group, bench, models
         self.entrants: dict[str, Entrant] = {}
-        self.prompts: dict[str, list[list[list[int]]]] = {}
+        self.prompts = _prompts(group.cells, group.batches, models)
         self.warm: set[str] = set()
-        for cell in group.cells:
-            model, new = models[cell.name], cell.config.generate.max_new_tokens
-            self.prompts[cell.name] = [[_ids(each, model, new) for each in batch] for batch in group.batches]
 
     def __enter__(self) -> Self:
         """Build every decoder.
@@ -139,10 +157,23 @@ class Measurement:
         )
 
 
-def _ids(example: Example, model: Denoiser, num_new: int) -> list[int]:
+def _prompts(cells: list[Cell], batches: list[list[Example]], models: Mapping[str, Denoiser]) -> dict[str, Ids]:
+    """Read the prompts of each cell, by its name; once for cells with the same model and length."""
+    read: dict[tuple[int, int], Ids] = {}
+    found = {}
+    for cell in cells:
+        model, num_new = models[cell.name], cell.config.generate.max_new_tokens
+        key = (id(model), num_new)
+        if key not in read:
+            read[key] = [[_ids(cell, each, model, num_new) for each in batch] for batch in batches]
+        found[cell.name] = read[key]
+    return found
+
+
+def _ids(cell: Cell, example: Example, model: Denoiser, num_new: int) -> list[int]:
     prompt = example.prompt
     try:
         (ids,) = rows_of(prompt if isinstance(prompt, str) else [prompt], None, model, num_new)
     except PromptError as error:
-        raise PromptError(f"problem {example.id}: {error}") from None
+        raise PromptError(f"row {cell.name!r}: problem {example.id}: {error}") from None
     return ids

@@ -14,7 +14,7 @@ from fdllm.component import SettingError
 from fdllm.grids.cells import Cell, groups
 from fdllm.grids.grid import Grid
 from fdllm.grids.lines import Line, lines
-from fdllm.grids.measure import Group, Measurement, Taken
+from fdllm.grids.measure import Group, Measurement, Taken, check
 from fdllm.journal import Journal
 from fdllm.models.denoiser import Denoiser
 
@@ -84,7 +84,7 @@ class Session:
                 taken, done = done[: len(turns)], done[len(turns) :]
                 watcher.done(len(taken))
                 if len(taken) < len(turns):
-                    models = _models(group, models)
+                    models = self._models(group, models)
                     for new in self._missing(group, models, turns[len(taken) :], watcher):
                         if journal:
                             journal.append([asdict(new)])
@@ -92,6 +92,20 @@ class Session:
                         watcher.done(1)
                 found.append(lines(group.cells, taken, self.grid.bench.samples))
             return found
+
+    def _models(self, group: Group, before: dict[str, Denoiser]) -> dict[str, Denoiser]:
+        """Load the models of a group, those of the group before again; the others are let go of."""
+        kept: dict[str, Denoiser] = {}
+        for cell in group.cells:
+            key = _model_key(cell)
+            if key not in kept and key in before:
+                kept[key] = before[key]
+            elif key not in kept:
+                kept[key] = cell.config.load_model()
+                # also of the groups to come, so that nothing is decoded in vain
+                for each in self.groups:
+                    check(each, {cell.name: kept[key] for cell in each.cells if _model_key(cell) == key})
+        return kept
 
     def _missing(
         self, group: Group, models: dict[str, Denoiser], turns: list[tuple[int, Cell]], watcher: Watcher
@@ -124,16 +138,6 @@ def opened(out: Path, record: dict[str, Any]) -> Journal:
         raise SettingError(f"--out {out}: cannot be made a folder: {error.strerror}") from None
     keys = Taken.__dataclass_fields__
     return Journal(out / JOURNAL, record, "--out", keys)
-
-
-def _models(group: Group, before: dict[str, Denoiser]) -> dict[str, Denoiser]:
-    """Load the models of a group, those of the group before again; the others are let go of."""
-    kept: dict[str, Denoiser] = {}
-    for cell in group.cells:
-        key = _model_key(cell)
-        if key not in kept:
-            kept[key] = before[key] if key in before else cell.config.load_model()
-    return kept
 
 
 def _model_key(cell: Cell) -> str:
