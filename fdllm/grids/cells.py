@@ -7,7 +7,7 @@ from typing import Any
 
 from fdllm.component import SettingError, build
 from fdllm.config import DecodingConfig
-from fdllm.grids.grid import TABLES, Grid, Row
+from fdllm.grids.grid import Grid, Row
 from fdllm.tasks.base import Task
 
 Tables = dict[str, Any]
@@ -74,7 +74,7 @@ def _points(axes: Mapping[str, list[Any]]) -> Iterator[Point]:
 
 def _cells(grid: Grid, row: Row, point: Point) -> Iterator[Cell]:
     for swept in _points(row.sweep):
-        tables: Tables = {name: getattr(grid, name) for name in TABLES if getattr(grid, name)}
+        tables = grid.tables()
         asked = _with(grid.task, {key.partition(".")[2]: at for key, at in point.items() if key.startswith("task.")})
         for own in (_tables(point), row.tables(), _tables(swept)):
             tables = _merged(tables, own)

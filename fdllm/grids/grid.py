@@ -34,7 +34,23 @@ class Bench(Settings):
     threads: int | None = Field(None, ge=1, description="threads of torch on a CPU; unset: as torch chooses")
 
 
-class Row(Settings):
+class Tables(Settings):
+    """The tables of a decoding config as they stand in a file, unchecked; those that are not there are empty."""
+
+    model: dict[str, Any] = {}
+    generate: dict[str, Any] = {}
+    schedule: Any = None
+    cache: Any = None
+    policy: Any = None
+    temperature: Any = None
+    attention: Any = None
+
+    def tables(self) -> dict[str, Any]:
+        """Give those that are there."""
+        return {name: getattr(self, name) for name in TABLES if getattr(self, name)}
+
+
+class Row(Tables):
     """One decoder, or with `sweep` several: tables as in a config file, or a command."""
 
     name: str = Field(min_length=1, description="how tables and plots call it; unique in the grid")
@@ -45,13 +61,6 @@ class Row(Settings):
         None, min_length=1, description="an external decoder, a program and its arguments, instead of fdllm"
     )
     options: dict[str, Any] = Field({}, description="what the external decoder is told beside model and generate")
-    model: dict[str, Any] = {}
-    generate: dict[str, Any] = {}
-    schedule: Any = None
-    cache: Any = None
-    policy: Any = None
-    temperature: Any = None
-    attention: Any = None
 
     @field_validator("sweep", mode="before")
     @classmethod
@@ -60,7 +69,7 @@ class Row(Settings):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        tables = [name for name in TABLES if getattr(self, name)]
+        tables = [*self.tables()]
         if self.command and (tables or self.sweep):
             raise ValueError(
                 f"{self.name}: an external decoder takes `options`, not {(tables or ['sweep'])[0]}; drop it"
@@ -69,12 +78,8 @@ class Row(Settings):
             raise ValueError(f"{self.name}: options are for an external decoder; add `command`, or drop them")
         return self
 
-    def tables(self) -> dict[str, Any]:
-        """Give the tables it has."""
-        return {name: getattr(self, name) for name in TABLES if getattr(self, name)}
 
-
-class Grid(Settings):
+class Grid(Tables):
     """What a grid file says, its keys checked; `fdllm.grids.cells` builds what they name."""
 
     title: str = ""
@@ -82,13 +87,6 @@ class Grid(Settings):
     bench: Bench = Bench()
     axes: dict[str, list[Any]] = {}
     rows: list[Row] = Field(min_length=1)
-    model: dict[str, Any] = {}
-    generate: dict[str, Any] = {}
-    schedule: Any = None
-    cache: Any = None
-    policy: Any = None
-    temperature: Any = None
-    attention: Any = None
 
     @field_validator("task", mode="before")
     @classmethod
