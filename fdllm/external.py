@@ -5,10 +5,16 @@ its stdout, an object, or `{"error": "..."}`. What it has to say to people goes 
 """
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
+
+PATIENCE = 10.0
+"""How long a process may go on after the end of its stdin, in seconds."""
 
 
 class ExternalError(RuntimeError):
@@ -38,6 +44,9 @@ class External:
                 stdout=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
+                errors="replace",
+                # a group of its own, so that what a wrapper started ends with it
+                start_new_session=True,
                 env=None if environment is None else dict(environment),
             )
         except OSError as error:
@@ -47,9 +56,12 @@ class External:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End the process: by the end of its stdin, or, where something went wrong, at once."""
-        if kind is not None:
-            self.process.kill()
+        """End the process: by the end of its stdin, or, where something went wrong or it goes on, at once."""
+        with suppress(subprocess.TimeoutExpired):
+            if kind is None:
+                self.process.communicate(timeout=PATIENCE)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
 
     def ask(self, request: str, **fields: Any) -> dict[str, Any]:
@@ -66,9 +78,7 @@ class External:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise ExternalError(
-                f"{self.name}: the process ended with code {self.process.wait()} when asked to {request}"
-            )
+            raise ExternalError(f"{self.name}: {self._ended()} when asked to {request}")
         try:
             answer = json.loads(line)
         except ValueError:
@@ -80,3 +90,9 @@ class External:
         if "error" in answer:
             raise ExternalError(f"{self.name}: cannot {request}: {answer['error']}")
         return answer
+
+    def _ended(self) -> str:
+        try:
+            return f"the process ended with code {self.process.wait(PATIENCE)}"
+        except subprocess.TimeoutExpired:
+            return "the process closed its stdout"

@@ -22,7 +22,7 @@ from fdllm.grids.grid import Grid, built_in
 from fdllm.grids.intervals import paired_difference, wilson
 from fdllm.grids.lines import lines
 from fdllm.grids.measure import Taken
-from fdllm.grids.plots import front
+from fdllm.grids.plots import _sweep, front
 from fdllm.grids.session import JOURNAL, Session
 
 SMALL = """
@@ -199,6 +199,11 @@ def test_every_built_in_grid_can_be_built():
         ('name = "dual"', 'name = "one token a step"', r"rows: 'one token a step' is the name of two rows"),
         ("sweep =", 'command = ["x"]\nsweep =', r"rows\.1: dual: an external decoder takes `options`, not cache"),
         ("sweep =", "options = { a = 1 }\nsweep =", r"rows\.1: dual: options are for an external decoder"),
+        ("sweep =", "options = { a = 2024-01-01 }\nsweep =", r"rows\.1\.options: wanted values that JSON has"),
+        ("task.shots =", "policy.threshold =", r"axes: policy\.threshold: row 'dual' sets it as well; drop one"),
+        ("task.shots =", "policy.k =", r"axes: policy\.k: row 'one token a step' sets it as well; drop one"),
+        ("task.shots =", "cache.name =", r"axes: cache\.name: row 'one token a step' sets it as well; drop one"),
+        ("samples = 2", "samples = 2\n[temperature]\n", r"row 'one token a step': temperature: "),
         ("[[rows]]", "[rows]", r"rows: "),
     ],
 )
@@ -247,12 +252,32 @@ def test_another_task_drops_the_keys_it_does_not_know(small, tmp_path):
         ("policy.factor=1", r"policy\.factor: no row names a policy that has such a key"),
         ("tasks.shots=1", r"tasks\.shots: no such table; known: task, bench, model"),
         ("bench.problem=1", r"bench\.problem: no such key"),
+        ("task=5", r"task\.name: wanted the name of a task, got 5"),
+        ("policy=[1]", r"policy: wanted the name of a policy, got \[1\]"),
         ("threshold", r"'threshold': wanted table\.key=value"),
     ],
 )
 def test_a_wrong_change_is_named(small, override, message):
     with pytest.raises(SettingError, match=message):
         changed(Grid.read(str(small)), [override])
+
+
+def test_an_axis_stands_above_the_component_of_a_row(small):
+    text = SMALL.replace("task.shots = [0, 1]", "policy.order = ['confidence', 'entropy']")
+    small.write_text(text.split("[[rows]]")[0] + "[[rows]]" + text.split("[[rows]]")[1])
+    assert [group[0].config.policy.order for group in groups(Grid.read(str(small)))] == ["confidence", "entropy"]
+
+
+def test_the_component_that_is_there_keeps_its_keys(small):
+    grid = Grid.read(str(small))
+    assert changed(grid, ["task=gsm-mini"]) == grid
+    assert groups(changed(grid, ["policy.k=2", "policy=top-k"])) == groups(
+        changed(grid, ["policy=top-k", "policy.k=2"])
+    )
+    top_k = groups(changed(grid, ["policy=top-k", "task.shots=0"]))[0]
+    assert [(cell.name, cell.config.policy.k) for cell in top_k] == [("one token a step", 1), ("dual", 1)]
+    swept = groups(changed(grid, ["policy=threshold", "task.shots=0"]))[0]
+    assert [cell.config.policy.threshold for cell in swept] == [0.9, 0.5, 0.9]
 
 
 # runs
@@ -308,6 +333,9 @@ class Stop:
     def done(self, count):
         self.seen = count
 
+    def found(self, count):
+        self.kept = count
+
 
 @pytest.mark.parametrize("after", [1, 8, 17])
 def test_a_run_that_was_stopped_decodes_only_what_is_missing(small, tmp_path, after):
@@ -318,7 +346,7 @@ def test_a_run_that_was_stopped_decodes_only_what_is_missing(small, tmp_path, af
     assert len((tmp_path / JOURNAL).read_bytes().splitlines()) == after
     rest = Stop(session.total - after)
     found = session.measure(tmp_path, rest)
-    assert rest.left == 0
+    assert rest.left == 0 and rest.kept == max(0, after - 9)
     assert steady({"rows": [line.to_dict() for group in found for line in group]}) == steady(
         {"rows": [line.to_dict() for group in whole for line in group]}
     )
@@ -350,12 +378,54 @@ def test_another_grid_is_refused_in_the_same_folder(small, tmp_path, capsys):
     assert bench(small, tmp_path, "--limit", "1", "--set", "task.shots=1") == 2
     assert "it was begun with cells = " in capsys.readouterr().err
     assert (tmp_path / JOURNAL).read_bytes() == before
+    (tmp_path / "few-shot").mkdir()
     (tmp_path / "file").write_text("")
     assert bench(small, tmp_path / "file") == 2
     assert "file: cannot be made a folder" in capsys.readouterr().err
 
 
-def test_the_grids_are_listed(capsys):
+def test_other_problems_are_refused_in_the_same_folder(tmp_path, capsys):
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"prompt": "1+1=", "answer": 2}\n{"prompt": "1+2=", "answer": 3}\n')
+    settings = ["--set", "task.scorer=last-number", "--set", "generate.max_new_tokens=32"]
+    command = ["bench", "few-shot", "--task", str(path), *settings, "--out", str(tmp_path / "o")]
+    assert run(command) == 0
+    before = (tmp_path / "o" / JOURNAL).read_bytes()
+    path.write_text(path.read_text().replace("3}", "4}"))
+    assert run(command) == 2
+    assert "it was begun with problems = " in capsys.readouterr().err
+    assert (tmp_path / "o" / JOURNAL).read_bytes() == before
+
+
+def test_plots_are_drawn_for_every_sweep(small, tmp_path):
+    text = SMALL.replace("[0.5, 0.9] }", "[0.5, 0.9], generate.max_new_tokens = [32, 48] }")
+    small.write_text(text.replace("task.shots = [0, 1]", "task.shots = [0]"))
+    assert bench(small, tmp_path / "out", "--limit", "1") == 0
+    drawn = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    sweeps = ["sweep-generate.max_new_tokens.png", "sweep-policy.threshold.png"]
+    assert drawn == ["accuracy-forward.png", "accuracy-speed.png", *sweeps]
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    axes = _sweep(rows, "policy.threshold").axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "one token a step, shots 0",
+        "dual, shots 0, max_new_tokens 32",
+        "dual, shots 0, max_new_tokens 48",
+    ]
+
+
+def test_every_row_has_its_turn_first(small):
+    group = Session(changed(Grid.read(str(small)), ["task.shots=0"])).groups[0]
+    names = [cell.name for cell in group.cells]
+    turns = [(batch, names.index(cell.name)) for batch, cell in group.turns()]
+    assert turns == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (1, 0), (2, 2), (2, 0), (2, 1)]
+
+
+def test_the_grids_are_listed(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "few-shot").mkdir()
+    assert Grid.read("few-shot").bench.problems == 500
+    assert run(["bench", "--limit", "5"]) == 2
+    assert "GRID: wanted a grid to run, a file or one of factor, few-shot" in capsys.readouterr().err
     assert run(["bench"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == built_in()
     assert run(["bench", "paper-table-2"]) == 2
@@ -389,6 +459,29 @@ def test_an_external_decoder_is_counted_as_fdllm_is(tmp_path, capsys):
     assert texts["theirs"] == texts["one token a step"]
 
 
+TEXTS = """
+import json, sys
+for line in sys.stdin:
+    ((request, fields),) = json.loads(line).items()
+    if request == "load":
+        assert fields["model"]["device"] == "cpu" and fields["generate"]["max_new_tokens"] == 48
+        answer = {}
+    else:
+        assert fields["block_length"] == 16
+        answer = {"texts": [" 7 plums.\\n#### 7<|endoftext|> 8" for _ in fields["prompts"]]}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def test_an_external_decoder_may_answer_texts(tmp_path):
+    assert bench(external(tmp_path, [sys.executable, "-c", TEXTS]), tmp_path / "out") == 0
+    theirs, ours = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    (text,) = {json.loads(line)["texts"][0] for line in (tmp_path / "out" / JOURNAL).read_text().splitlines()[:1]}
+    assert text == " 7 plums.\n#### 7" and theirs["nfe"] is None and ours["nfe"] > 0
+    header, first, _ = (tmp_path / "out" / "results.csv").read_text().splitlines()
+    assert dict(zip(header.split(","), first.split(","), strict=True))["nfe"] == ""
+
+
 SCRIPTS = {
     "raise SystemExit(3)": "row 'theirs': the process ended with code 3 when asked to load",
     "print('hello')": "row 'theirs': wanted one JSON object when asked to load, got 'hello'",
@@ -398,6 +491,10 @@ SCRIPTS = {
     "input(); print('{}'); input(); print('{\"tokens\": [5]}')": "wanted tokens, a list of ids for each of 1 prompts",
     "input(); print('{}'); input(); print('{\"texts\": [5]}')": "wanted tokens, a list of ids for each of 1 prompts",
     "input(); print('{}'); input(); print('{\"tokens\": [[5]], \"nfe\": 1}')": "wanted nfe, a number of forwards",
+    "input(); print('{}'); input(); print({'tokens': [[9] * 49]}.__repr__().replace(chr(39), chr(34)))": (
+        "row 'theirs': wanted at most 48 ids a response, without the prompt"
+    ),
+    "import os, time; os.close(1); time.sleep(600)": "the process closed its stdout when asked to load",
     "import time; print('hello', flush=True); time.sleep(600)": "wanted one JSON object when asked to load",
 }
 

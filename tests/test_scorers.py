@@ -182,6 +182,7 @@ def test_python_tests(text, reference, right):
     ("scorer", "reference", "message"),
     [
         (LastNumber(), "none", "last-number wants a number, such as 42 or '#### 42', got 'none'"),
+        (LastNumber(), "1e-05", "last-number wants a number, such as 42 or '#### 42', got '1e-05'"),
         (Contains(), "", "contains wants a text to look for, got ''"),
         (PythonTests(), " \n", r"python-tests wants a program that tests, got ' \\n'"),
         (PythonTests(), "# completion\n", r"python-tests wants a program that tests, got '# completion\\n'"),

@@ -187,6 +187,13 @@ def test_keys_of_worked_examples_are_not_held_out():
 # jsonl
 
 
+def test_a_number_stays_as_it_is_written(tmp_path):
+    path = tmp_path / "task.jsonl"
+    path.write_text('{"prompt": "a", "answer": 0.00001}\n{"prompt": "b", "answer": 12.50}\n')
+    task = Jsonl(path=str(path), scorer="last-number")
+    assert [each.reference for each in task.examples(None)] == ["0.00001", "12.50"]
+
+
 def test_a_file_of_prompts_and_answers(tmp_path):
     chat = [{"role": "user", "content": "2+2="}]
     task = lines(

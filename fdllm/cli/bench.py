@@ -44,12 +44,15 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Run a grid of decoders over a task: accuracy, tokens/s, speed-up, forwards, memory."""
+    from fdllm.component import SettingError
     from fdllm.grids.changes import changed
     from fdllm.grids.grid import Grid, built_in
     from fdllm.grids.report import Report
     from fdllm.grids.session import Session
 
     if grid is None:
+        if any(given is not None for given in (limit, out, model, task, overrides)):
+            raise SettingError(f"GRID: wanted a grid to run, a file or one of {', '.join(built_in())}")
         for name in built_in():
             print(f"{name:20}{Grid.read(name).title}")
         return
@@ -76,7 +79,8 @@ def of_task(given: str) -> list[str]:
 def measured(session: "Session", out: Path | None) -> "list[list[Line]]":
     """Measure with a bar on stderr that says what is decoded and how much time is left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    # one decode may take longer than the half minute that rich looks back on
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600) as progress:
         return session.measure(out, Bar(progress, session.total))
 
 
@@ -85,7 +89,7 @@ class Bar:
 
     def __init__(self, progress: Progress, total: int) -> None:
         """Begin it at nothing."""
-        self.progress = progress
+        self.progress, self.count = progress, 0
         self.task = progress.add_task("", total=total)
 
     def begin(self, name: str) -> None:
@@ -94,4 +98,11 @@ class Bar:
 
     def done(self, count: int) -> None:
         """Go on by so many decodes."""
+        self.count += count
         self.progress.advance(self.task, count)
+
+    def found(self, count: int) -> None:
+        """Go on by so many that took no time, which tell nothing of the time left."""
+        self.count += count
+        if count:
+            self.progress.reset(self.task, completed=self.count)

@@ -76,7 +76,8 @@ def _cells(grid: Grid, row: Row, point: Point) -> Iterator[Cell]:
     for swept in _points(row.sweep):
         tables = grid.tables()
         asked = _with(grid.task, {key.partition(".")[2]: at for key, at in point.items() if key.startswith("task.")})
-        for own in (_tables(point), row.tables(), _tables(swept)):
+        # an axis above the row, whose component may have the key
+        for own in (row.tables(), _tables(point), _tables(swept)):
             tables = _merged(tables, own)
         try:
             task, config = build("tasks", asked, Task, "task"), DecodingConfig.from_dict(tables)

@@ -19,14 +19,15 @@ def changed(grid: Grid, overrides: Iterable[str]) -> Grid:
         overrides: `table.key=value` each, the value as in TOML or JSON. A key holds in every row,
             whatever the row says itself; a component's key in the rows whose component has it. A
             key that axes or a sweep vary is fixed, or given other values by a list. `task=name`
-            and `policy=top-k` name another component and drop the keys of the one before.
+            and `policy=top-k` name a component, before any other key is set; where it is another
+            one, what it has no key for is dropped with the component before.
 
     Raises:
         SettingError: not of that form, no such table or key.
 
     """
-    for override in overrides:
-        table, key, value = split_override(override, (*PARTS, "task"))
+    asked = [split_override(override, (*PARTS, "task")) for override in overrides]
+    for table, key, value in sorted(asked, key=lambda each: each[1] != "name"):
         tables = {**grid.model_dump(exclude_unset=True), "task": dict(grid.task)}
         if table == "task":
             _task(tables, key, value)
@@ -45,12 +46,10 @@ def _task(tables: Tables, key: str, value: Any) -> None:
         if not _vary(tables, f"task.{key}", value):
             tables["task"][key] = value
         return
-    known = registry.load("tasks", value).model_fields
-    tables["task"] = {"name": value}
-    axes = tables.get("axes", {})
-    tables["axes"] = {
-        path: values for path, values in axes.items() if not path.startswith("task.") or path[len("task.") :] in known
-    }
+    known = _fields("tasks", "task.name", value)
+    if tables["task"].get("name") != value:
+        tables["task"] = {"name": value}
+        _keep(tables, "task", known)
 
 
 def _vary(tables: Tables, path: str, value: Any) -> bool:
@@ -70,14 +69,19 @@ def _varying(tables: Tables) -> list[Tables]:
 
 def _set(tables: Tables, table: str, key: str, value: Any) -> None:
     ours = [row for row in tables["rows"] if "command" not in row]
-    if table not in PARTS or key == "name":
+    if table not in PARTS:
         # said once for all rows, and by none of them
-        tables[table] = {key: value} if table in PARTS else {**tables.get(table, {}), key: value}
+        tables[table] = {**tables.get(table, {}), key: value}
         for row in ours:
-            if table in PARTS:
-                row.pop(table, None)
-            else:
-                row.get(table, {}).pop(key, None)
+            row.get(table, {}).pop(key, None)
+        return
+    if key == "name":
+        _keep(tables, table, _fields(PARTS[table].group, table, value))
+        if _name(table, tables.get(table)) != value or table not in tables:
+            tables[table] = {"name": value}
+        for row in ours:
+            if table in row and _name(table, row[table]) != value:
+                del row[table]
         return
     having = [where for where in (tables, *ours) if where.get(table) and key in _keys(table, where[table])]
     for where in having:
@@ -87,7 +91,23 @@ def _set(tables: Tables, table: str, key: str, value: Any) -> None:
         raise SettingError(f"{table}.{key}: no row names a {registry.SINGULAR[PARTS[table].group]} that has such a key")
 
 
+def _keep(tables: Tables, table: str, known: Iterable[str]) -> None:
+    """Take away what axes and sweeps vary in a table and another component has no key for."""
+    for where in _varying(tables):
+        for path in [path for path in where if path.startswith(f"{table}.")]:
+            if path.partition(".")[2] not in known:
+                del where[path]
+
+
+def _name(part: str, given: Any) -> Any:
+    return given.get("name", PARTS[part].default) if isinstance(given, dict) else given
+
+
 def _keys(part: str, given: Any) -> Iterable[str]:
-    group, _, default = PARTS[part]
-    name = given.get("name", default) if isinstance(given, dict) else given
+    return _fields(PARTS[part].group, part, _name(part, given))
+
+
+def _fields(group: str, where: str, name: Any) -> Iterable[str]:
+    if not isinstance(name, str):
+        raise SettingError(f"{where}: wanted the name of a {registry.SINGULAR[group]}, got {name!r}")
     return registry.load(group, name).model_fields  # type: ignore[no-any-return]

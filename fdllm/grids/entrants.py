@@ -24,7 +24,8 @@ class Decoded:
         tokens: ids of each row up to, not including, the first eos.
         texts: those as text.
         nfe: forwards each row took part in, or None where an external decoder does not say.
-        seconds: wall time from the prompts' ids to the tokens, the device done.
+        seconds: wall time of the request, from the prompts' ids to the tokens, the device done; of fdllm's
+            own with the texts written.
         refresh_seconds: time in refresh forwards, or None for an external decoder.
         peak_memory: bytes held at most, or None where the system does not say.
 
@@ -91,10 +92,21 @@ class Theirs:
 
         """
         self.cell, self.model, self.process = cell, model, process
-        table = cell.config.model.model_dump(exclude_unset=True, exclude_none=True)
-        # the name of a built-in model means nothing to another program
-        path = str(BUILT_IN.get(cell.config.model.path, cell.config.model.path))
-        answer = process.ask("load", model={**table, "path": path}, threads=threads, options=dict(cell.options))
+        # the blocks that fdllm takes, which the model's own may be
+        self.block_length = getattr(ours(cell, model).decoder.plan.schedule, "block_length", None)
+        answer = process.ask(
+            "load",
+            model={
+                **cell.config.model.model_dump(exclude_unset=True, exclude_none=True),
+                # the name of a built-in model means nothing to another program
+                "path": str(BUILT_IN.get(cell.config.model.path, cell.config.model.path)),
+                "device": str(model.device),
+                "dtype": str(model.dtype).removeprefix("torch."),
+            },
+            generate=cell.config.generate.model_dump(exclude_unset=True, exclude_none=True),
+            threads=threads,
+            options=dict(cell.options),
+        )
         said = answer.get("record", {})
         if not isinstance(said, dict):
             raise self._wanted("record, a table", answer)
@@ -106,13 +118,13 @@ class Theirs:
         fields = {
             "prompts": prompts,
             "max_new_tokens": generate.max_new_tokens,
-            "block_length": generate.block_length or self.cell.config.schedule.model_dump().get("block_length"),
+            "block_length": self.block_length,
             "seed": generate.seed,
         }
         began = time.perf_counter()
         answer = self.process.ask("decode", **fields)
         seconds = time.perf_counter() - began
-        tokens = [_visible(row, self.model.spec.eos_ids) for row in self._rows(answer, len(prompts))]
+        tokens = [self._visible(row) for row in self._rows(answer, len(prompts))]
         nfe = answer.get("nfe")
         if nfe is not None and not (_are_counts(nfe) and len(nfe) == len(prompts)):
             raise self._wanted(f"nfe, a number of forwards for each of {len(prompts)} prompts", answer)
@@ -127,13 +139,21 @@ class Theirs:
         )
 
     def _rows(self, answer: dict[str, Any], count: int) -> list[list[int]]:
-        rows, texts = answer.get("tokens"), answer.get("texts")
+        rows, texts, most = answer.get("tokens"), answer.get("texts"), self.cell.config.generate.max_new_tokens
         if rows is None and isinstance(texts, list) and all(isinstance(text, str) for text in texts):
             assert self.model.tokenizer is not None
-            rows = [self.model.tokenizer.encode(text) for text in texts]
+            rows = [self.model.tokenizer.encode(text, add_special_tokens=False)[:most] for text in texts]
         if not isinstance(rows, list) or len(rows) != count or not all(map(_are_counts, rows)):
             raise self._wanted(f"tokens, a list of ids for each of {count} prompts, or texts", answer)
+        if any(len(row) > most for row in rows):
+            raise self._wanted(f"at most {most} ids a response, without the prompt", answer)
         return rows
+
+    def _visible(self, tokens: Sequence[int]) -> list[int]:
+        """Cut a response before its first eos; what was left a mask is no token."""
+        spec = self.model.spec
+        ends = [at for at, token in enumerate(tokens) if token in spec.eos_ids]
+        return [token for token in (tokens[: ends[0]] if ends else tokens) if token != spec.mask_id]
 
     def _wanted(self, what: str, answer: dict[str, Any]) -> ExternalError:
         return ExternalError(f"row {self.cell.row!r}: wanted {what}, got {str(answer)[:200]}")
@@ -172,10 +192,4 @@ def ours(cell: Cell, model: Denoiser) -> Ours:
 
 
 def _are_counts(given: Any) -> bool:
-    return isinstance(given, list) and all(type(each) is int and each >= 0 for each in given)
-
-
-def _visible(tokens: Sequence[int], eos_ids: Sequence[int]) -> list[int]:
-    """Cut a response before its first eos."""
-    ends = [at for at, token in enumerate(tokens) if token in eos_ids]
-    return list(tokens[: ends[0]] if ends else tokens)
+    return isinstance(given, list) and all(type(each) is int and 0 <= each < 2**31 for each in given)

@@ -5,6 +5,7 @@ for every row; a row has tables of its own that add to them. `[axes]` repeats al
 value of a key, a row's `sweep` repeats that row.
 """
 
+import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -34,8 +35,8 @@ class Bench(Settings):
     threads: int | None = Field(None, ge=1, description="threads of torch on a CPU; unset: as torch chooses")
 
 
-class Tables(Settings):
-    """The tables of a decoding config as they stand in a file, unchecked; those that are not there are empty."""
+class Decoding(Settings):
+    """The tables of a decoding config as they stand in a file, unchecked."""
 
     model: dict[str, Any] = {}
     generate: dict[str, Any] = {}
@@ -47,10 +48,10 @@ class Tables(Settings):
 
     def tables(self) -> dict[str, Any]:
         """Give those that are there."""
-        return {name: getattr(self, name) for name in TABLES if getattr(self, name)}
+        return {name: getattr(self, name) for name in TABLES if name in self.model_fields_set}
 
 
-class Row(Tables):
+class Row(Decoding):
     """One decoder, or with `sweep` several: tables as in a config file, or a command."""
 
     name: str = Field(min_length=1, description="how tables and plots call it; unique in the grid")
@@ -67,6 +68,15 @@ class Row(Tables):
     def _flat(cls, given: Any) -> Any:
         return flat(given, TABLES)
 
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, given: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(given)
+        except TypeError as error:
+            raise ValueError(f"wanted values that JSON has, got {given!r}: {error}") from None
+        return given
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         tables = [*self.tables()]
@@ -79,7 +89,7 @@ class Row(Tables):
         return self
 
 
-class Grid(Tables):
+class Grid(Decoding):
     """What a grid file says, its keys checked; `fdllm.grids.cells` builds what they name."""
 
     title: str = ""
@@ -104,6 +114,17 @@ class Grid(Tables):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"rows: {name!r} is the name of two rows; give each its own")
+        return self
+
+    @model_validator(mode="after")
+    def _set_once(self) -> Self:
+        for path in self.axes:
+            table, _, key = path.partition(".")
+            for row in self.rows:
+                own = row.tables().get(table)
+                named = key == "name" and isinstance(own, str)
+                if named or path in row.sweep or (isinstance(own, dict) and key in own):
+                    raise ValueError(f"axes: {path}: row {row.name!r} sets it as well; drop one of the two")
         return self
 
     @classmethod
@@ -131,7 +152,7 @@ class Grid(Tables):
 
         """
         path = Path(name)
-        if not path.suffix and not path.exists():
+        if not path.suffix and not path.is_file():
             if name not in built_in():
                 raise SettingError(f"no grid {name!r}; give a file, or one of {', '.join(built_in())}")
             path = Path(str(BUILT_IN / f"{name}.toml"))

@@ -1,10 +1,13 @@
 """Measure the cells of a grid, those of a group in turn, into a journal that a killed run continues."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Self
 
+from fdllm.component import SettingError
 from fdllm.grids.cells import Cell
 from fdllm.grids.entrants import Entrant, entered, ours
 from fdllm.grids.grid import Bench
@@ -64,8 +67,15 @@ class Group:
 
         """
         examples = cells[0].task.examples(bench.problems)
+        if not examples:
+            raise SettingError(f"task: {cells[0].task!r} has no problem; give one that has")
         size = bench.batch_size
         return cls(cells, [examples[at : at + size] for at in range(0, len(examples), size)])
+
+    def digest(self) -> str:
+        """Give a fingerprint of the problems and their order."""
+        told = [(each.id, each.prompt, each.reference) for batch in self.batches for each in batch]
+        return sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def turns(self) -> Iterator[tuple[int, Cell]]:
         """Give batches and cells in the order they are measured: each batch by every cell, another one first each time.

@@ -83,9 +83,12 @@ def _sweep(rows: Sequence[Row], key: str) -> Figure:
             own = [row for row in group if row["row"] == name]
             label = f"{name}, {title}" if title else name
             if all(key in row["sweep"] for row in own):
-                along = [row["sweep"][key] for row in own]
-                _with_bars(accuracy, along, own, label)
-                speed.plot(along, [row["tokens_per_second"] for row in own], "o-", label=label)
+                for others in dict.fromkeys(_others(row, key) for row in own):
+                    line = [row for row in own if _others(row, key) == others]
+                    along = [row["sweep"][key] for row in line]
+                    told = ", ".join([label, *others])
+                    _with_bars(accuracy, along, line, told)
+                    speed.plot(along, [row["tokens_per_second"] for row in line], "o-", label=told)
             elif len(own) == 1:
                 level = accuracy.axhline(100 * own[0]["accuracy"], linestyle="--", color="0.5")
                 speed.axhline(own[0]["tokens_per_second"], linestyle="--", color="0.5")
@@ -96,6 +99,11 @@ def _sweep(rows: Sequence[Row], key: str) -> Figure:
         panel.grid(alpha=0.3, which="both")
     accuracy.legend(fontsize=8)
     return figure
+
+
+def _others(row: Row, key: str) -> tuple[str, ...]:
+    """Write what else a sweep set."""
+    return tuple(f"{path.partition('.')[2]} {value}" for path, value in row["sweep"].items() if path != key)
 
 
 def _with_bars(panel: Axes, along: Sequence[float], rows: Sequence[Row], label: str) -> None:

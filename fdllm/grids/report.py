@@ -105,8 +105,8 @@ def flat_line(line: Line) -> dict[str, Any]:
     for key, value in line.to_dict().items():
         if key in ("axes", "sweep"):
             flat |= value
-        elif isinstance(value, tuple):
-            flat |= {f"{key}_low": value[0], f"{key}_high": value[1]}
+        elif key.endswith(("_interval", "_range")):
+            flat[f"{key}_low"], flat[f"{key}_high"] = value or (None, None)
         elif key != "record":
             flat[key] = value
     return flat

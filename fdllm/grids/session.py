@@ -1,7 +1,7 @@
 """A whole grid from its file to its table, in a folder that a killed run continues."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
@@ -29,6 +29,9 @@ class Watcher(Protocol):
 
     def done(self, count: int) -> None:
         """Learn that so many more decodes are there."""
+
+    def found(self, count: int) -> None:
+        """Learn that so many were there already."""
 
 
 class Session:
@@ -58,8 +61,9 @@ class Session:
     def record(self) -> dict[str, Any]:
         """Give what all results depend on: a run is continued only by one that has the same."""
         return {
-            **machine(),
+            **machine({cell.config.model.device for group in self.groups for cell in group.cells}),
             "bench": self.grid.bench.model_dump(exclude={"samples"}),
+            "problems": [group.digest() for group in self.groups],
             "cells": [cell.record() for group in self.groups for cell in group.cells],
         }
 
@@ -82,7 +86,7 @@ class Session:
             for group in self.groups:
                 turns = list(group.turns())
                 taken, done = done[: len(turns)], done[len(turns) :]
-                watcher.done(len(taken))
+                watcher.found(len(taken))
                 if len(taken) < len(turns):
                     models = self._models(group, models)
                     for new in self._missing(group, models, turns[len(taken) :], watcher):
@@ -95,12 +99,13 @@ class Session:
 
     def _models(self, group: Group, before: dict[str, Denoiser]) -> dict[str, Denoiser]:
         """Load the models of a group, those of the group before again; the others are let go of."""
-        kept: dict[str, Denoiser] = {}
+        wanted = {_model_key(cell) for cell in group.cells}
+        kept = {key: model for key, model in before.items() if key in wanted}
+        # the others are gone before another one takes their memory
+        before.clear()
         for cell in group.cells:
             key = _model_key(cell)
-            if key not in kept and key in before:
-                kept[key] = before[key]
-            elif key not in kept:
+            if key not in kept:
                 kept[key] = cell.config.load_model()
                 # also of the groups to come, so that nothing is decoded in vain
                 for each in self.groups:
@@ -117,12 +122,13 @@ class Session:
                 yield measurement.take(batch, cell)
 
 
-def machine() -> dict[str, str]:
-    """Name the machine and the versions that times were taken on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    threads = "" if torch.cuda.is_available() else f", torch threads: {torch.get_num_threads()}"
+def machine(devices: Iterable[str]) -> dict[str, str]:
+    """Name the machine and the versions that times were taken on; `devices` as in `[model]`."""
+    on_gpu = torch.cuda.is_available() and any(device != "cpu" for device in devices)
+    parts = [torch.cuda.get_device_name()] if on_gpu else []
+    parts += [_processor(), f"torch threads: {torch.get_num_threads()}"]
     versions = {name: version(name) for name in ("fdllm", "torch", "transformers")}
-    return {"machine": f"{device}{threads}", "python": platform.python_version(), **versions}
+    return {"machine": ", ".join(parts), "python": platform.python_version(), **versions}
 
 
 def opened(out: Path, record: dict[str, Any]) -> Journal:

@@ -14,6 +14,7 @@ from fdllm.scorers.base import Scorer
 SIGN = r"(?:(?<![\w).])-\$?|\$-?)?"
 DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 NUMBER = re.compile(f"{SIGN}(?:{DIGITS})")
+POWER = re.compile(r"[0-9.][eE][+-]?[0-9]+\s*$")
 
 
 def number_of(text: str) -> Decimal | None:
@@ -41,8 +42,8 @@ class LastNumber(Scorer):
     """
 
     def check(self, reference: str) -> None:
-        """Refuse a reference without a number."""
-        if number_of(reference) is None:
+        """Refuse a reference without a number, and a power of ten, whose last number is its exponent."""
+        if number_of(reference) is None or POWER.search(reference):
             raise ValueError(f"last-number wants a number, such as 42 or '#### 42', got {reference!r}")
 
     def right(self, text: str, reference: str) -> bool:

@@ -53,7 +53,8 @@ class Jsonl(Task):
 
 def _object(where: str, line: str) -> dict[str, Any]:
     try:
-        table = json.loads(line)
+        # a number stays as it is written: 0.00001 is no 1e-05
+        table = json.loads(line, parse_float=str)
     except json.JSONDecodeError as error:
         raise SettingError(f"{where}: broken JSON: {error.msg}, column {error.colno}") from None
     except (ValueError, RecursionError) as error:

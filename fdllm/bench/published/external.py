@@ -24,10 +24,23 @@ class Decoder:
         self.cache = "none"
         self.policy: dict[str, Any] = {}
 
-    def load(self, model: dict[str, Any], threads: int, options: dict[str, Any]) -> dict[str, Any]:
-        """Load a checkpoint folder in float32; see `docs/benchmarking.md`."""
+    def load(
+        self, model: dict[str, Any], generate: dict[str, Any], threads: int, options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Load a checkpoint folder in float32 on the CPU; see `docs/benchmarking.md`."""
+        if (model["device"], model["dtype"]) != ("cpu", "float32"):
+            raise ValueError(
+                f"[model]: the published code runs in float32 on the CPU here, got dtype {model['dtype']} on "
+                f'{model["device"]}; give dtype = "float32" and device = "cpu"'
+            )
+        if generate.get("temperature"):
+            raise ValueError(f"[generate]: temperature is 0 here, got {generate['temperature']}; drop it")
+        if unknown := set(options) - {"cache", "threshold", "steps"}:
+            raise ValueError(f"options: no such key {unknown.pop()!r}; known: cache, threshold, steps")
         self.policy = dict(options)
         self.cache = self.policy.pop("cache", "none")
+        if self.cache not in self.published.loops:
+            raise ValueError(f"options.cache: got {self.cache!r}; known: {', '.join(self.published.loops)}")
         return {"record": self.published.load(model["path"], threads)["versions"]}
 
     def decode(self, prompts: list[list[int]], max_new_tokens: int, block_length: int, seed: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fdllm_lm_eval import settings, wishes
+from fdllm_lm_eval.decoders import Decoders
 from fdllm_lm_eval.model import FdllmLM
 from lm_eval._cli import HarnessCLI
 from lm_eval.config.evaluate_config import EvaluatorConfig
@@ -103,6 +104,18 @@ def test_the_device_among_the_model_arguments_stands_above_that_of_the_harness()
 )
 def test_generation_arguments_become_settings(given, wish):
     assert wishes.read(given)[0] == wish
+
+
+def test_bounds_hold_where_the_config_samples():
+    for temperature in (0.7, 0.0):
+        tables = {"model": {"device": "cpu"}, "generate": {"temperature": temperature}}
+        decoder, _ = Decoders(DecodingConfig.from_dict(tables)).of(wishes.read({"until": "x", "top_p": 0.9})[0])
+        assert ("top_p=0.9" in decoder.record()["sampling"]) == (temperature > 0)
+
+
+def test_a_text_of_no_length_is_refused():
+    with pytest.raises(ValueError, match=r"gen_kwargs\.max_gen_toks: wanted at least 1, got 0"):
+        wishes.read({"max_gen_toks": 0})
 
 
 def test_an_unknown_generation_argument_is_named():

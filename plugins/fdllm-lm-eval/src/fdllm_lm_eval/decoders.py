@@ -88,5 +88,8 @@ class Decoders:
             num_new = -(-num_new // schedule.block_length) * schedule.block_length
         if "temperature" in said:
             tables.pop("temperature", None)
+        if not said.get("temperature", self.config.generate.temperature or tables.get("temperature")):
+            # as in `wishes.read`, where a wish says no temperature and the config's is 0
+            said = {key: value for key, value in said.items() if key not in ("top_p", "top_k")}
         tables["generate"] |= {**said, "max_new_tokens": num_new}
         return DecodingConfig.from_dict(tables)

@@ -8,6 +8,8 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from fdllm.component import SettingError
 from fdllm.decoder import Decoder
 
+UNSAID = 2**62
+"""The length of a text whose task says none."""
 KNOWN = ("until", "do_sample", "temperature", "max_gen_toks", "top_p", "top_k")
 
 
@@ -38,7 +40,9 @@ def read(given: Mapping[str, Any]) -> tuple[Wish, tuple[str, ...]]:
 
     """
     # one beam is no beam search
-    known = normalize_gen_kwargs({key: value for key, value in given.items() if (key, value) != ("num_beams", 1)}, 0)
+    known = normalize_gen_kwargs(
+        {key: value for key, value in given.items() if (key, value) != ("num_beams", 1)}, UNSAID
+    )
     if unknown := sorted(set(known) - set(KNOWN)):
         raise SettingError(
             f"gen_kwargs.{unknown[0]}: no such key, got {known[unknown[0]]!r}; known keys: {', '.join(KNOWN)}"
@@ -46,9 +50,12 @@ def read(given: Mapping[str, Any]) -> tuple[Wish, tuple[str, ...]]:
     temperature = None
     if {"do_sample", "temperature"} & set(given):
         temperature = float(known.get("temperature", 1.0 if known["do_sample"] else 0.0))
+    most = known["max_gen_toks"]
+    if most != UNSAID and most < 1:
+        raise SettingError(f"gen_kwargs.max_gen_toks: wanted at least 1, got {most}")
     # they would change the confidence of a greedy decoder, whose tokens they are not meant to change
-    bounds = {key: known.get(key) if temperature else None for key in ("top_p", "top_k")}
-    return Wish(known["max_gen_toks"] or None, temperature, **bounds), tuple(filter(None, known["until"]))
+    bounds = {key: None if temperature == 0 else known.get(key) for key in ("top_p", "top_k")}
+    return Wish(None if most == UNSAID else most, temperature, **bounds), tuple(filter(None, known["until"]))
 
 
 def cut(text: str, until: Sequence[str]) -> str:
