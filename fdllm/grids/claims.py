@@ -106,6 +106,23 @@ def factor(reports: Reports) -> str:
     return _claim("Factor or threshold?", said)
 
 
+def beside_published(reports: Reports) -> str:
+    """Equal settings in fdllm and in the published code; NFE as each side counts."""
+    rows = {row["row"]: row for row in reports["published"]["rows"]}
+    said = []
+    for name, theirs in rows.items():
+        owner, _, how = name.partition(", ")
+        if owner != "published":
+            continue
+        ours = rows[f"fdllm, {how}"]
+        said.append(
+            f"- {how}: fdllm is {ours['tokens_per_second'] / theirs['tokens_per_second']:.2f} times as fast, "
+            f"{ours['right']} and {theirs['right']} of {ours['problems']} right, {ours['nfe']:.1f} and "
+            f"{theirs['nfe']:.1f} forwards a problem."
+        )
+    return _claim("How fast is fdllm beside the published code, on this small model?", said)
+
+
 CLAIMS: tuple[Callable[[Reports], str], ...] = (
     few_shot,
     both_within_two_points,
@@ -113,6 +130,7 @@ CLAIMS: tuple[Callable[[Reports], str], ...] = (
     block_length,
     threshold_beats_fixed,
     factor,
+    beside_published,
 )
 
 

@@ -64,9 +64,13 @@ def _line(row: Row) -> str:
     return (
         f"| {name} | {100 * row['accuracy']:.1f} % ({100 * low:.1f} to {100 * high:.1f}) "
         f"| {100 * row['accuracy_difference']:+.1f} ({100 * less:+.1f} to {100 * more:+.1f}) "
-        f"| {row['tokens_per_second']:.0f} | {row['speedup']:.2f} x | {row['nfe']:.1f} "
-        f"| {row['tokens_per_forward']:.2f} | {row['refresh_share']:.0%} |"
+        f"| {row['tokens_per_second']:.0f} | {_known(row, 'speedup', '.2f')} x | {_known(row, 'nfe', '.1f')} "
+        f"| {_known(row, 'tokens_per_forward', '.2f')} | {_known(row, 'refresh_share', '.0%')} |"
     )
+
+
+def _known(row: Row, key: str, form: str) -> str:
+    return "-" if row[key] is None else format(row[key], form)
 
 
 def _made(name: str, report: dict[str, Any]) -> str:

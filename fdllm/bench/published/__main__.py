@@ -4,7 +4,7 @@
         [--pairs 5] [--threads 2] [--out docs/benchmarks/published-cpu.json]
 
 DIR is a checkout of NVlabs/Fast-dLLM (measured at 24cc59e), PYTHON an interpreter that has
-transformers 4.49, torch and numpy. The checkpoint is LLaDA-shaped with random weights: width 512,
+transformers 4.49, torch, numpy and einops. The checkpoint is LLaDA-shaped with random weights: width 512,
 8 layers; prompt 512, 256 new tokens, block 32, no stop at an eos: caches none, prefix and dual,
 each under a fixed schedule of 8 tokens a step and under threshold 0.9. The last row, `eos`, is
 1,024 new tokens with dual and threshold, where fdllm stops at an eos in the first quarter; the eos
